@@ -1,0 +1,69 @@
+# One vocabulary for people, hooks and CI. `make` alone lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := requirements/headrace.lock requirements/data.lock
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DO_NOT_TRACK := 1
+
+.PHONY: help up down env test test-fast check format golden compile bench lock clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: env ## Put the example model in service on this machine
+	@headrace up
+
+down: ## Stop everything that `make up` started
+	@if [ -x $(BIN)/headrace ]; then headrace down; else echo "nothing to stop: there is no environment yet" >&2; fi
+
+env: $(VENV)/installed ## Make the environment from the locks
+
+$(VENV)/uv: requirements/uv.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Headrace needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}. Name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) can't make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock \
+	  || { echo "uv could not be installed: is a package index reachable? pip's own settings (PIP_INDEX_URL, pip.conf) say which one is used" >&2; exit 4; }
+	@touch $@
+
+$(VENV)/installed: $(VENV)/uv $(LOCKS) pyproject.toml
+	@echo "installing the environment from the locks (once; about a minute)" >&2
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode $(LOCKS) \
+	  || { echo "the environment could not be installed: see above; run the same command again once that is mended" >&2; exit 4; }
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test: env ## Prove it: every test, the whole loop included
+	@python -m pytest
+
+test-fast: env ## The tests that take seconds
+	@python -m pytest tests/unit tests/golden
+
+check: env ## Format, lint, types, layers, golden files
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@lint-imports
+	@python -m pipelines.compile --check
+
+format: env ## Format the code
+	@ruff check --fix-only --quiet .
+	@ruff format .
+
+compile: env ## Write the compiled pipelines (also: golden)
+	@python -m pipelines.compile
+
+golden: compile ## Regenerate every golden file
+
+bench: env ## Measure the loop and write docs/benchmarks/loop.md
+	@python -m benchmarks.loop
+
+lock: env ## Resolve the dependencies anew
+	@for name in headrace data uv; do ./requirements/lock "$$name"; done
+
+clean: down ## Stop everything and forget the environment and all local state
+	@rm -rf $(VENV) .headrace

@@ -1,0 +1,27 @@
+"""Requests to a model service, over HTTP."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Asks the proxy for one version, whatever the weights say.
+VERSION_HEADER = "Headrace-Version"
+
+
+class HttpProber:
+    """The Prober port."""
+
+    def __init__(self, timeout_s: float = 5.0) -> None:
+        self._timeout_s = timeout_s
+
+    def send(self, url: str, model: str, rows: Sequence[Mapping[str, Any]], version: int | None = None) -> int:
+        """See the port."""
+        import httpx
+
+        headers = {} if version is None else {VERSION_HEADER: str(version)}
+        try:
+            answer = httpx.post(
+                f"{url}/v1/models/{model}/predict", json={"rows": list(rows)}, headers=headers, timeout=self._timeout_s
+            )
+        except httpx.HTTPError:
+            return 0
+        return answer.status_code

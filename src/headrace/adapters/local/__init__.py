@@ -1,0 +1,1 @@
+"""The laptop family: the same ports with no cluster."""

@@ -1,0 +1,285 @@
+"""Keeps processes alive on this machine, with supervisord."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from headrace.adapters.local import control, leftovers, locks, programs
+from headrace.adapters.local.programs import Program
+from headrace.errors import Conflict, HeadraceError, Unavailable, UsageError
+
+State = Literal["starting", "running", "backoff", "stopping", "stopped", "exited", "failed", "unknown"]
+
+_STATES: Mapping[str, State] = {
+    "STARTING": "starting",
+    "RUNNING": "running",
+    "BACKOFF": "backoff",
+    "STOPPING": "stopping",
+    "STOPPED": "stopped",
+    "EXITED": "exited",
+    "FATAL": "failed",
+}
+_INHERITED = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
+_START_S = 20.0
+_LOCK_S = 60.0
+_POLL_S = 0.05
+_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """How a declared program is.
+
+    Attributes:
+        pid, uptime_s: None when it does not run.
+        why: empty when it is well; else what is known, with the last lines of its log.
+    """
+
+    name: str
+    state: State
+    pid: int | None = None
+    uptime_s: float | None = None
+    why: str = ""
+
+
+class Processes:
+    """The declared programs of one home, and the supervisord that keeps them alive.
+
+    Every command that changes something holds a lock, so several may run at once.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._identity = os.path.realpath(home)
+        self._folder = home / "supervisor"
+        self._conf_d = self._folder / "conf.d"
+        self._control = control.Control(self._folder / "supervisor.sock")
+
+    def start_daemon(self) -> None:
+        """Make sure that supervisord runs, and with it every declared program. Idempotent.
+
+        It has a session of its own and outlives the caller. What an earlier one left behind is ended first.
+
+        Raises:
+            Unavailable: it does not start, or one runs that gives no answer.
+        """
+        with self._locked():
+            self._ensure_daemon()
+            self._follow_files()
+
+    def declare(self, program: Program) -> bool:
+        """Run a program from now on, with its new definition if that changed; starts the daemon if need be.
+
+        Returns:
+            False when it ran with this very definition already: nothing was done.
+        """
+        path = self._path(program.name)
+        with self._locked():
+            text = programs.render(program)
+            changed = not path.exists() or path.read_text(encoding="ascii") != text
+            if changed:
+                programs.write_private(path, text)
+            self._ensure_daemon()
+            followed = self._follow_files()
+            return self._wake(program.name) or followed or changed
+
+    def declared(self) -> tuple[Program, ...]:
+        """The declared programs by name, whether they run or not."""
+        return tuple(programs.read(path) for path in sorted(self._conf_d.glob("*.conf")))
+
+    def remove(self, name: str) -> None:
+        """End a program and forget it. Idempotent."""
+        with self._locked():
+            self._path(name).unlink(missing_ok=True)
+            with contextlib.suppress(control.DaemonDown):
+                self._follow_files()
+            leftovers.end(lambda: leftovers.tethered(self._identity, name), grace_s=5.0)
+
+    def restart(self, name: str) -> None:
+        """End a program and start it again.
+
+        Raises:
+            UsageError: nothing of that name is declared.
+        """
+        with self._locked():
+            self._stop(name)
+            self._wake(name)
+
+    def states(self) -> tuple[ProcessState, ...]:
+        """How every declared program is, by name; without a daemon they are all stopped."""
+        names = sorted(path.stem for path in self._conf_d.glob("*.conf"))
+        try:
+            known = {info["name"]: info for info in self._control.call("getAllProcessInfo")}
+        except control.DaemonDown:
+            return tuple(ProcessState(name, "stopped", why="supervisord does not run") for name in names)
+        except Unavailable as silent:
+            return tuple(ProcessState(name, "unknown", why=str(silent)) for name in names)
+        return tuple(
+            self._state(known[name]) if name in known else ProcessState(name, "stopped", why="not started yet")
+            for name in names
+        )
+
+    def log(self, name: str) -> Path:
+        """Where a program's output goes."""
+        return self.home / "logs" / f"{name}.log"
+
+    def log_tail(self, name: str, line_count: int = 5, after: int = 0) -> list[str]:
+        """The last lines of a program's log, from byte `after` on."""
+        try:
+            with self.log(name).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(after if after <= size else 0, size - _TAIL_BYTES))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return []
+        return [line for line in lines if line.strip()][-line_count:]
+
+    def stop_all(self) -> None:
+        """End every program and supervisord, and whatever a crash of it left behind. Idempotent.
+
+        The declarations stay: `start_daemon` brings the programs back.
+        """
+        if not self.home.exists():
+            return
+        with contextlib.ExitStack() as stack:
+            # `down` has to work beside a command that hangs, and on a full disk.
+            with contextlib.suppress(Conflict, Unavailable):
+                stack.enter_context(self._locked())
+            with contextlib.suppress(Unavailable, xmlrpc.client.Fault):
+                self._control.call("stopAllProcesses", timeout_s=self._stop_wait_s())
+                self._control.call("shutdown")
+                leftovers.wait_gone(lambda: leftovers.tethered(self._identity), 5.0)
+            self._end_leftovers()
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        return locks.held(self._folder / "lock", _LOCK_S)
+
+    def _path(self, name: str) -> Path:
+        return self._conf_d / f"{name}.conf"
+
+    def _stop_wait_s(self) -> float:
+        with contextlib.suppress(HeadraceError):
+            return max((program.stop_wait_s for program in self.declared()), default=0) + 10.0
+        return 30.0
+
+    def _ensure_daemon(self) -> None:
+        try:
+            self._control.call("getState")
+            return
+        except control.DaemonDown:
+            self._end_leftovers()
+        self._prepare_home()
+        with control.short(self._control.address) as address:
+            programs.write_private(self._folder / "supervisord.conf", programs.render_supervisord(address))
+            self._launch()
+        for _ in self._until(_START_S):
+            with contextlib.suppress(control.DaemonDown):
+                self._control.call("getState")
+                return
+        raise Unavailable(f"supervisord does not answer; see {self.home / 'logs' / 'supervisord.log'}")
+
+    def _launch(self) -> None:
+        """supervisord daemonizes itself: the call returns when it has left and listens, or could not."""
+        try:
+            started = subprocess.run(
+                [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", "supervisord.conf"],
+                cwd=self._folder,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_START_S,
+                start_new_session=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as slow:
+            raise Unavailable(f"supervisord does not start within {_START_S:g} s") from slow
+        if started.returncode != 0:
+            last = (started.stderr or started.stdout).strip().splitlines()[-3:]
+            raise Unavailable(f"supervisord does not start: {' / '.join(last)}")
+
+    def _prepare_home(self) -> None:
+        if set("*?[") & set(str(self._folder.absolute())):
+            raise UsageError(f"supervisord can't work in {self.home}: choose a HEADRACE_HOME without any of * ? [")
+        try:
+            for folder in (self._conf_d, self.home / "logs"):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._folder.chmod(0o700)
+        except OSError as failed:
+            raise Unavailable(
+                f"{self.home} can't be written: {failed.strerror}; is it yours, is there room?"
+            ) from failed
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        return inherited | {"TZ": "UTC", leftovers.HOME_MARK: self._identity}
+
+    def _end_leftovers(self) -> None:
+        """supervisord goes first: it would start again what is ended under its hands."""
+        leftovers.end(lambda: leftovers.daemons(self._identity), grace_s=5.0)
+        leftovers.end(lambda: leftovers.tethered(self._identity), grace_s=5.0)
+
+    def _follow_files(self) -> bool:
+        """Bring what runs in line with the files; whether anything had to be done."""
+        try:
+            added, changed, removed = self._control.call("reloadConfig")[0]
+        except xmlrpc.client.Fault as refused:
+            raise UsageError(f"{self._conf_d}: {refused.faultString}") from refused
+        for name in (*changed, *removed):
+            self._stop(name)
+            self._control.call("removeProcessGroup", name)
+        for name in (*added, *changed):
+            with _tolerated(control.ALREADY_ADDED):
+                self._control.call("addProcessGroup", name)
+            # On its own it would start at supervisord's next turn, up to a second later.
+            self._wake(name)
+        return bool(added or changed or removed)
+
+    def _wake(self, name: str) -> bool:
+        with _tolerated(control.ALREADY_STARTED):
+            self._control.call("startProcess", name, False)
+            return True
+        return False
+
+    def _stop(self, name: str) -> None:
+        with _tolerated(control.NOT_RUNNING):
+            self._control.call("stopProcess", name, timeout_s=self._stop_wait_s())
+
+    def _state(self, info: Mapping[str, Any]) -> ProcessState:
+        state = _STATES.get(info["statename"], "unknown")
+        if state in ("starting", "running"):
+            return ProcessState(info["name"], state, info["pid"], float(info["now"] - info["start"]))
+        if state in ("stopping", "stopped"):
+            return ProcessState(info["name"], state, info["pid"] or None)
+        ended = f"exit status {info['exitstatus']}" if info["exitstatus"] >= 0 else "ended by a signal"
+        why = "\n".join([info["spawnerr"] or ended, *self.log_tail(info["name"])])
+        return ProcessState(info["name"], state, why=why)
+
+    @staticmethod
+    def _until(timeout_s: float) -> Iterator[None]:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            yield
+            time.sleep(_POLL_S)
+
+
+@contextlib.contextmanager
+def _tolerated(code: int) -> Iterator[None]:
+    """A refusal that says that there is nothing to do is no error."""
+    try:
+        yield
+    except xmlrpc.client.Fault as refused:
+        if refused.faultCode == control.BAD_NAME:
+            raise UsageError(f"{refused.faultString.removeprefix('BAD_NAME: ')!r} is not declared") from refused
+        if refused.faultCode != code:
+            raise Unavailable(f"supervisord refuses: {refused.faultString}") from refused

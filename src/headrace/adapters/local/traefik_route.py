@@ -1,0 +1,151 @@
+"""A model's route as a file for Traefik, and what Traefik says that it holds."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from headrace.adapters.local.traefik import LIMIT, RETRY
+from headrace.documents import bind, plain
+from headrace.errors import IntegrityError
+from headrace.ports import Route
+
+SCHEMA_VERSION = 1
+_PREFIX = "# headrace: "
+_HEADER = "Headrace-Version"
+_PINNED, _PINNED_ELSEWHERE, _ANY = 300, 200, 100
+
+
+@dataclass(frozen=True)
+class Held:
+    """Weights and addresses by version, as Traefik has them; both are empty without a route."""
+
+    weights: Mapping[int, int]
+    urls: Mapping[int, str]
+
+
+def render(route: Route, urls: Mapping[int, str]) -> str:
+    """The file: a comment with the record, and below it what Traefik reads."""
+    record = json.dumps({"schema_version": SCHEMA_VERSION, **plain(route)}, sort_keys=True)
+    # Traefik takes the file for a Go template, comments included.
+    record = record.replace("{{", "\\u007b\\u007b")
+    # JSON is YAML, and of JSON no beginning is valid: Traefik never takes half a file for a whole one.
+    return f"{_PREFIX}{record}\n{json.dumps(_configuration(route, urls), indent=1)}\n"
+
+
+def route(path: Path) -> Route:
+    """The record in a file that `render` made.
+
+    Raises:
+        IntegrityError: there is none, or it is of a newer form.
+    """
+    try:
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        record = json.loads(first.removeprefix(_PREFIX)) if first.startswith(_PREFIX) else None
+        version = record.pop("schema_version") if isinstance(record, dict) else None
+    except (OSError, ValueError, KeyError) as broken:
+        raise _unreadable(path, broken) from broken
+    if not isinstance(version, int):
+        raise _unreadable(path, "its first line is no record of Headrace")
+    if version > SCHEMA_VERSION:
+        raise IntegrityError(f"{path} was written by a newer Headrace (form {version}); use that one, or a newer one")
+    found = bind(Route, record, str(path), IntegrityError)
+    if found.model != path.stem:
+        raise _unreadable(path, f"it is the record of {found.model!r}")
+    return found
+
+
+def weights(path: Path) -> Mapping[int, int] | None:
+    """The weights that Traefik reads in a file; None when they can't be made out."""
+    try:
+        services = yaml.safe_load(path.read_text(encoding="utf-8"))["http"]["services"]
+        return _weights(services[path.stem], path.stem)
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return None
+
+
+def parses(path: Path) -> bool:
+    """Whether a file is YAML at all."""
+    try:
+        return isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+
+
+def held(raw: Mapping[str, Any], model: str) -> Held:
+    """What the answer of Traefik's ``/api/rawdata`` says about a model; nothing, when its router is out of order."""
+    services = raw.get("services") or {}
+    router = (raw.get("routers") or {}).get(f"{model}@file", {})
+    weighted = services.get(f"{model}@file", {})
+    if router.get("status") != "enabled" or weighted.get("status") != "enabled":
+        return Held({}, {})
+    prefix = f"{model}-v"
+    try:
+        urls = {
+            int(name.removeprefix(prefix).removesuffix("@file")): service["loadBalancer"]["servers"][0]["url"]
+            for name, service in services.items()
+            if name.startswith(prefix)
+        }
+        return Held(_weights(weighted, model), urls)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return Held({}, {})
+
+
+def _weights(service: Mapping[str, Any], model: str) -> dict[int, int]:
+    children = service["weighted"]["services"]
+    return {int(c["name"].removesuffix("@file").removeprefix(f"{model}-v")): int(c["weight"]) for c in children}
+
+
+def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
+    model = route.model
+    nowhere = f"{model}-nowhere"
+    # `flight` must not catch `flight_delay`: a prefix ends with a slash.
+    paths = f"PathPrefix(`/v1/models/{model}/`) || Path(`/v2/models/{model}`) || PathPrefix(`/v2/models/{model}/`)"
+    routers = {
+        model: _router(paths, model, _ANY),
+        # A request for a version that does not run is never answered by another one.
+        nowhere: _router(f"({paths}) && HeaderRegexp(`{_HEADER}`, `.*`)", nowhere, _PINNED_ELSEWHERE),
+    }
+    services: dict[str, Any] = {
+        model: {
+            "weighted": {
+                "healthCheck": {},
+                "services": [
+                    {"name": f"{model}-v{v}", "weight": pct} for v, pct in sorted(route.split.weights.items())
+                ],
+            }
+        },
+        nowhere: {"loadBalancer": {"servers": []}},
+    }
+    for version, url in sorted(urls.items()):
+        name = f"{model}-v{version}"
+        routers[name] = _router(f"({paths}) && Header(`{_HEADER}`, `{version}`)", name, _PINNED)
+        services[name] = {"loadBalancer": _release(url)}
+    return {"http": {"routers": routers, "services": services}}
+
+
+def _router(rule: str, service: str, priority: int) -> dict[str, Any]:
+    return {
+        "entryPoints": ["web"],
+        "rule": rule,
+        "service": service,
+        "middlewares": [f"{LIMIT}@file", f"{RETRY}@file"],
+        "priority": priority,
+    }
+
+
+def _release(url: str) -> dict[str, Any]:
+    return {
+        "servers": [{"url": url}],
+        "passHostHeader": False,
+        "healthCheck": {"path": "/v2/health/ready", "interval": "500ms", "timeout": "2s"},
+    }
+
+
+def _unreadable(path: Path, why: object) -> IntegrityError:
+    return IntegrityError(
+        f"{path} can't be read: {why}; put the first line back, or remove the file and roll out again"
+    )

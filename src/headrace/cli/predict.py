@@ -1,0 +1,149 @@
+"""`headrace predict`."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.cli.output import data, json_option, table
+from headrace.cli.session import session
+from headrace.domain.contract import Contract, Feature
+from headrace.errors import DataError, Unavailable, UsageError
+
+
+@click.command("predict")
+@click.argument("model")
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    type=click.Path(path_type=Path),
+    help="Rows as .json, .jsonl, .csv or .parquet; - is JSON on stdin.",
+)
+@click.option("--version", type=int, help="Ask this version, whatever the weights say.")
+@json_option
+def predict_command(model: str, path: Path | None, version: int | None, as_json: bool) -> None:
+    """Ask MODEL for predictions: of the rows in a file, or of the contract's example."""
+    from headrace.documents import plain
+    from headrace.steps.plan import contract_of
+
+    here = session()
+    contract = contract_of(here.platform, here.model(model))
+    rows = [plain(contract)["example"]] if path is None else read_rows(contract, path)
+    url = f"{here.platform.router.url(contract.model)}/v1/models/{contract.model}/predict"
+    answer = _ask(url, rows, version)
+    if as_json:
+        data(answer)
+        return
+    items = answer["predictions"]
+    heads = tuple(items[0])
+    table(tuple(head.upper() for head in (*heads, "version")), [(*item.values(), answer["version"]) for item in items])
+
+
+def _ask(url: str, rows: Sequence[Mapping[str, Any]], version: int | None) -> Any:
+    import httpx
+
+    from headrace.adapters.http_prober import VERSION_HEADER
+
+    headers = {} if version is None else {VERSION_HEADER: str(version)}
+    try:
+        answer = httpx.post(url, json={"rows": list(rows)}, headers=headers, timeout=30)
+    except httpx.HTTPError as failed:
+        raise Unavailable(f"{url} does not answer ({failed}): start the platform with `headrace up`") from failed
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise UsageError(f"nothing answers for this model at {url}: put it in service with `headrace up`")
+    if answer.is_success:
+        return answer.json()
+    kind = Unavailable if answer.is_server_error else DataError
+    raise kind(f"{url} answers {answer.status_code}: {_sentence(answer)}")
+
+
+def _sentence(answer: Any) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return str(answer.text[:300])
+
+
+def read_rows(contract: Contract, path: Path) -> list[dict[str, Any]]:
+    """Rows of a file, typed by the contract.
+
+    Raises:
+        UsageError: there is no such file, or its kind is not known.
+        DataError: the file is not what its name says.
+    """
+    if str(path) == "-":
+        return _json_rows(sys.stdin.read(), "stdin")
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    try:
+        match path.suffix:
+            case ".json":
+                return _json_rows(path.read_text(), str(path))
+            case ".jsonl":
+                return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+            case ".csv":
+                return _csv_rows(contract, path.read_text(), path)
+            case ".parquet":
+                return _parquet_rows(contract, path)
+    except (ValueError, OSError) as wrong:
+        raise DataError(f"{path} can't be read as {path.suffix[1:]}: {wrong}") from wrong
+    raise UsageError(f"{path}: rows come as .json, .jsonl, .csv or .parquet")
+
+
+def _json_rows(text: str, source: str) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(text)
+    except ValueError as wrong:
+        raise DataError(f"{source} is not JSON: {wrong}") from wrong
+    rows = found.get("rows") if isinstance(found, dict) and "rows" in found else found
+    if isinstance(rows, dict):
+        return [rows]
+    if not isinstance(rows, list):
+        raise DataError(f'{source}: expected a list of rows, or {{"rows": [...]}}')
+    return rows
+
+
+def _csv_rows(contract: Contract, text: str, path: Path) -> list[dict[str, Any]]:
+    features = {f.name: f for f in contract.features}
+    rows = []
+    for number, raw in enumerate(csv.DictReader(io.StringIO(text)), start=2):
+        unknown = sorted(str(name) for name in raw if name not in features)
+        if unknown:
+            raise DataError(f"{path}: columns {unknown} are not features of {contract.model}")
+        rows.append({name: _typed(features[name], value, f"{path}:{number}") for name, value in raw.items()})
+    return rows
+
+
+def _typed(feature: Feature, text: str | None, where: str) -> Any:
+    if text is None or text == "":
+        return None
+    try:
+        match feature.type:
+            case "category":
+                return text
+            case "bool":
+                return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            case "int":
+                return int(text)
+            case "float":
+                return float(text)
+    except (ValueError, KeyError) as wrong:
+        raise DataError(f"{where}: {feature.name} is {text!r}, which is no {feature.type}") from wrong
+
+
+def _parquet_rows(contract: Contract, path: Path) -> list[dict[str, Any]]:
+    import pandas as pd
+
+    from headrace.learning import frames
+
+    frame = pd.read_parquet(path)
+    missing = sorted(set(contract.feature_names) - set(frame.columns))
+    if missing:
+        raise DataError(f"{path} lacks the columns {missing}")
+    return frames.rows(contract, frame)

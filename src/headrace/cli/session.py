@@ -1,0 +1,93 @@
+"""What commands share: the settings, the ports, the platform of this machine, and one run a model at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace import bootstrap, configuration
+from headrace import settings as environment
+from headrace.errors import DataError, Unavailable
+from headrace.ports import Platform
+from headrace.settings import Settings
+
+if TYPE_CHECKING:
+    from headrace.adapters.local.laptop import Laptop
+    from headrace.adapters.local.processes import Processes
+
+
+@dataclass(frozen=True)
+class Session:
+    """One command's view of the project."""
+
+    settings: Settings
+
+    @cached_property
+    def platform(self) -> Platform:
+        """The ports."""
+        return bootstrap.platform(self.settings)
+
+    @cached_property
+    def processes(self) -> "Processes":
+        """The processes of this home."""
+        from headrace.adapters.local.processes import Processes
+
+        return Processes(self.settings.home)
+
+    @cached_property
+    def laptop(self) -> "Laptop":
+        """MLflow and Traefik of this machine."""
+        from headrace.adapters.local.laptop import Laptop
+
+        return Laptop(self.settings, self.processes)
+
+    def model(self, name: str) -> str:
+        """The model of that name. Raises UsageError when there is none."""
+        return configuration.require_model(self.settings.root, name)
+
+    def require_platform(self) -> None:
+        """Raises Unavailable when the platform is not up."""
+        from headrace.adapters.local.laptop import answers
+
+        for name, url in self.laptop.health().items():
+            if not answers(url):
+                raise Unavailable(f"{name} does not answer at {url}: start the platform with `headrace up`")
+
+    @contextmanager
+    def running(self, model: str) -> Iterator[None]:
+        """Hold the model while its pipeline or its traffic is changed.
+
+        Raises:
+            Conflict: somebody else does.
+        """
+        from headrace.adapters.local import lock
+
+        with lock.held(self.settings.home / "locks" / f"{model}.lock", f"{model} is being changed already"):
+            yield
+
+    def last_run(self, model: str) -> Path | None:
+        """The folder of the newest run of a model that got as far as a verdict."""
+        from headrace.adapters.local.kfp_runner import outputs
+        from headrace.steps.handover import VERDICT
+
+        runs = self.settings.home / "runs" / model
+        folders = sorted((path for path in runs.glob("*") if path.is_dir()), reverse=True)
+        return next((folder for folder in folders if outputs(folder, VERDICT)), None)
+
+    def report(self, model: str) -> Path:
+        """The newest report of a model. Raises DataError when there is none."""
+        from headrace.adapters.local.kfp_runner import outputs
+        from headrace.steps.handover import REPORT
+
+        folder = self.last_run(model)
+        found = outputs(folder, REPORT) if folder else None
+        if found is None:
+            raise DataError(f"there is no report of {model} yet: `headrace run {model}` makes one")
+        return found
+
+
+def session() -> Session:
+    """The session of this command."""
+    return Session(environment.read())

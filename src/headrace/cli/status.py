@@ -1,0 +1,83 @@
+"""`headrace status`."""
+
+from typing import Any
+
+import click
+
+from headrace import configuration
+from headrace.cli.output import data, json_option, table
+from headrace.cli.session import Session, session
+from headrace.documents import read_json
+from headrace.domain.rollout import describe
+from headrace.ports import Route
+from headrace.steps.handover import VERDICT
+
+
+@click.command("status")
+@json_option
+def status_command(as_json: bool) -> None:
+    """What runs, which version answers with which share, and the last verdict of each model."""
+    here = session()
+    seen = {
+        "processes": _processes(here),
+        "models": [_model(here, name) for name in configuration.models(here.settings.root)],
+    }
+    if as_json:
+        data(seen)
+        return
+    rows = [(p["name"], p["state"], p["pid"], _ago(p["uptime_s"]), p["why"].split("\n")[0]) for p in seen["processes"]]
+    table(("PROCESS", "STATE", "PID", "UP", ""), rows)
+    click.echo()
+    for model in seen["models"]:
+        click.echo(click.style(model["model"], bold=True))
+        for name in ("traffic", "versions", "note", "verdict"):
+            if model[name]:
+                click.echo(f"  {name:<9} {model[name]}")
+
+
+def _processes(here: Session) -> list[dict[str, Any]]:
+    return [
+        {"name": s.name, "state": s.state, "pid": s.pid, "uptime_s": s.uptime_s, "why": s.why}
+        for s in here.processes.states()
+    ]
+
+
+def _model(here: Session, name: str) -> dict[str, Any]:
+    route = here.platform.router.read(name)
+    endpoints = here.platform.deployer.running(name)
+    folder = here.last_run(name)
+    return {
+        "model": name,
+        "traffic": describe(route.split.weights) if route else "not in service: headrace up " + name,
+        "weights": route.split.weights if route else {},
+        "champion": route.split.stable if route else None,
+        "versions": ", ".join(
+            f"v{e.version} {_role(route, e.version)}{'' if e.ready else ', NOT READY'}" for e in endpoints
+        ),
+        "endpoints": {e.version: {"url": e.url, "ready": e.ready} for e in endpoints},
+        "note": route.note if route else "",
+        "verdict": _verdict(folder) if folder else "",
+    }
+
+
+def _role(route: Route | None, version: int) -> str:
+    if route is None:
+        return "unrouted"
+    roles = {route.split.previous: "to go back to", route.split.canary: "canary", route.split.stable: "champion"}
+    return roles.get(version, "unrouted")
+
+
+def _verdict(folder: Any) -> str:
+    from headrace.adapters.local.kfp_runner import outputs
+    from headrace.domain.gate import Verdict
+
+    found = outputs(folder, VERDICT)
+    return read_json(Verdict, found).summary if found else ""
+
+
+def _ago(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"

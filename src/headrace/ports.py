@@ -1,0 +1,301 @@
+"""Every boundary of Headrace on one page.
+
+Each port has a fake (tests/fakes.py), a local adapter and, where it makes sense, a cluster adapter; one contract
+suite holds them all. No exception of a foreign library passes a port: adapters raise `headrace.errors`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headrace.domain.contract import Contract
+from headrace.domain.lineage import CodeVersion, Lineage, ModelVersion
+from headrace.domain.request import TrainingRequest
+from headrace.domain.rollout import Split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class DataStore(Protocol):
+    """Data under version control (DVC)."""
+
+    def bring(self, stage: str) -> Mapping[str, str]:
+        """Reproduce the stages of a dvc.yaml (path relative to the project) and return output path to hash.
+
+        A second call with nothing changed does nothing.
+
+        Raises:
+            DataError: a stage failed; the message has its last lines.
+        """
+        ...
+
+
+class FeatureStore(Protocol):
+    """Feature values over time (Feast)."""
+
+    def apply(self) -> None:
+        """Write the definitions of all contracts to the registry. Idempotent."""
+        ...
+
+    def training_frame(self, contract: Contract, rows: "pd.DataFrame") -> "pd.DataFrame":
+        """Complete rows with every feature of a view, as known at each row's decision time.
+
+        Args:
+            contract: names the views, the decision time and the join keys.
+            rows: has the key, the decision time (UTC), the entities and the request-time features.
+
+        Returns:
+            The rows in the same order, with a column for every feature of the contract; a value that was not known
+            yet, or older than the view's `max_age_h`, is null.
+        """
+        ...
+
+    def materialise(self, contract: Contract, as_of: datetime) -> Mapping[str, int]:
+        """Write the values as known at `as_of` to the online store; view to number of keys."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a training run leaves in the experiment tracker, besides the model."""
+
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A recorded verdict.
+
+    Attributes:
+        champion: the version that it was judged against; None for the first.
+    """
+
+    promote: bool
+    summary: str
+    champion: int | None
+
+
+class ModelRegistry(Protocol):
+    """Runs, metrics, artefacts, versions and the champion alias (MLflow)."""
+
+    def start_run(self, model: str, run_key: str, tags: Mapping[str, str]) -> str:
+        """Open a run and return its id. Runs of the same key that were left open are closed as killed."""
+        ...
+
+    def log_run(self, run_id: str, record: RunRecord) -> None:
+        """Add parameters, metrics and tags to a run. Idempotent for equal values."""
+        ...
+
+    def log_dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
+        """Record which dataset a run used; `context` is training or holdout."""
+        ...
+
+    def log_files(self, run_id: str, files: Path, under: str) -> None:
+        """Add a file, or all files of a folder, to a run's artefacts."""
+        ...
+
+    def end_run(self, run_id: str, succeeded: bool) -> None:
+        """Close a run. Idempotent."""
+        ...
+
+    def find(self, model: str, run_key: str) -> ModelVersion | None:
+        """The version that answers for these inputs."""
+        ...
+
+    def verdict(self, model: str, run_key: str) -> "Judged | None":
+        """The recorded verdict of the last finished run of this key; None when there is none."""
+        ...
+
+    def record_verdict(self, run_id: str, judged: "Judged") -> None:
+        """Note on a run how it was judged; `verdict` reads it."""
+        ...
+
+    def register(self, lineage: Lineage, directory: Path) -> ModelVersion:
+        """Store a model directory and its lineage as a new version: all of it, or nothing.
+
+        Idempotent by `lineage.run_key`: a second call returns the first version.
+        """
+        ...
+
+    def version(self, model: str, version: int) -> ModelVersion:
+        """Raises DataError when there is no such version."""
+        ...
+
+    def versions(self, model: str) -> Sequence[ModelVersion]:
+        """All versions, newest first; empty for an unknown model."""
+        ...
+
+    def alias(self, model: str, alias: str) -> int | None:
+        """The version that an alias (champion, challenger) names; None when there is none."""
+        ...
+
+    def set_alias(self, model: str, alias: str, version: int) -> None:
+        """Point an alias at a version."""
+        ...
+
+    def record_rollout(self, model: str, version: int, outcome: str) -> None:
+        """Note on a version how its rollout ended: finished, or taken back and why."""
+        ...
+
+    def rollout(self, model: str, version: int) -> str | None:
+        """What `record_rollout` noted last; None when no rollout of it has ended."""
+        ...
+
+    def download(self, version: ModelVersion, to: Path) -> Path:
+        """Put the version's model directory at `to`, whole or not at all, every file checked against its sha256.
+
+        Raises:
+            IntegrityError: a file differs from the recorded digest.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running release."""
+
+    model: str
+    version: int
+    url: str
+    ready: bool
+
+
+class Deployer(Protocol):
+    """Workloads, one a model version."""
+
+    def start(self, version: ModelVersion, directory: Path, timeout_s: float) -> Endpoint:
+        """Run a version from its model directory and wait until it is ready. Idempotent.
+
+        Raises:
+            Unavailable: it did not become ready in time, or stopped; the message says why, from its own log.
+        """
+        ...
+
+    def stop(self, model: str, version: int) -> None:
+        """Drain and remove a version's workload. Idempotent."""
+        ...
+
+    def running(self, model: str) -> Sequence[Endpoint]:
+        """Every workload of a model, oldest version first, whether it is ready or not."""
+        ...
+
+
+@dataclass(frozen=True)
+class Route:
+    """What the router holds for a model.
+
+    Attributes:
+        generation: goes up by one with every write; the proof of having seen the last one.
+        note: why the last write was made.
+    """
+
+    model: str
+    split: Split
+    generation: int
+    note: str = ""
+
+
+class Router(Protocol):
+    """Traffic weights of a model: one atomic, compare-and-swapped write."""
+
+    def read(self, model: str) -> Route | None:
+        """None when the model has no route yet."""
+        ...
+
+    def write(self, model: str, split: Split, seen: int, note: str) -> Route:
+        """Replace the split and wait until the proxy holds it.
+
+        Args:
+            model: whose traffic.
+            split: the new split; each of its versions must be running.
+            seen: the generation that the caller read; 0 for the first write.
+            note: why, in a sentence.
+
+        Raises:
+            Conflict: somebody else wrote since; nothing was changed.
+            Unavailable: the proxy does not take it over in time.
+        """
+        ...
+
+    def models(self) -> Sequence[str]:
+        """The models that have a route."""
+        ...
+
+    def url(self, model: str) -> str:
+        """Where clients send a model's requests."""
+        ...
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counters of one version since its process started."""
+
+    answers: int
+    errors: int
+
+
+class MetricsSource(Protocol):
+    """The services' own metrics, by version."""
+
+    def counts(self, model: str) -> Mapping[int, Counts]:
+        """Version to counters; a version that gives none is not in it."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """Progress of a step: `state` is started, progress, succeeded or failed."""
+
+    step: str
+    state: str
+    message: str = ""
+    elapsed_s: float = 0.0
+
+
+class PipelineRunner(Protocol):
+    """Runs the training pipeline (Kubeflow Pipelines)."""
+
+    def submit(self, request: TrainingRequest, follow: Callable[[StepEvent], None]) -> Path:
+        """Run the pipeline to its end and return the folder with its records.
+
+        Raises:
+            HeadraceError: a step failed; the error is the step's own.
+        """
+        ...
+
+
+class Prober(Protocol):
+    """A client of the service, for evidence where there is no traffic."""
+
+    def send(self, url: str, model: str, rows: Sequence[Mapping[str, Any]], version: int | None = None) -> int:
+        """Ask for predictions of `rows` and return the HTTP status; 0 when there was no answer.
+
+        Args:
+            url: the proxy's or a service's address, without a path.
+            model: which model.
+            rows: complete rows.
+            version: ask for this version, through the proxy.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Every port that a step may use, wired by `headrace.bootstrap`."""
+
+    root: Path
+    home: Path
+    environment: str
+    code_version: Callable[[str], CodeVersion]
+    data: DataStore
+    features: FeatureStore
+    registry: ModelRegistry
+    deployer: Deployer
+    router: Router
+    metrics: MetricsSource
+    prober: Prober

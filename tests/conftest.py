@@ -1,0 +1,43 @@
+"""A home of its own for every test that starts processes, and nothing left running after it."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.settings import HOST, Settings
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on right now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """A project and a home in a folder of the test. What was started there is stopped, and the test fails if it stays."""
+    from headrace.adapters.local import leftovers
+    from headrace.adapters.local.processes import Processes
+
+    http_port, admin_port, mlflow_port = free_ports(3)
+    home = tmp_path / "home"
+    yield Settings(
+        root=tmp_path,
+        home=home,
+        http_port=http_port,
+        admin_port=admin_port,
+        mlflow_port=mlflow_port,
+        release_ports=20000 + os.getpid() % 1000 * 10,
+    )
+    Processes(home).stop_all()
+    left = leftovers.tethered(os.path.realpath(home))
+    assert not left, f"still running after stop_all: {left}"

@@ -1,0 +1,273 @@
+"""The Router port: the fake, and a real Traefik in front of real processes."""
+
+import re
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import pytest
+
+from headrace.adapters.local import traefik
+from headrace.adapters.local.process_deployer import ProcessDeployer
+from headrace.adapters.local.processes import Processes
+from headrace.adapters.local.traefik_router import TraefikRouter
+from headrace.domain.rollout import Split
+from headrace.errors import Conflict, HeadraceError, IntegrityError, Unavailable, UsageError
+from headrace.ports import Route, Router
+from headrace.settings import HOST, Settings
+from tests.contract.conftest import MODEL, eventually
+from tests.contract.traffic import Traffic, client, post, status
+from tests.fakes import FakeRouter, model_version
+
+Run = Callable[..., None]
+
+
+class Harness(Protocol):
+    """A router, and how to have versions for it."""
+
+    router: Router
+    run: Run
+
+
+class Fake:
+    def __init__(self) -> None:
+        self._urls: dict[str, dict[int, str]] = {}
+        self.router = FakeRouter(lambda model: self._urls.get(model, {}))
+
+    def run(self, *versions: int, model: str = MODEL) -> None:
+        self._urls.setdefault(model, {}).update({version: f"http://v{version}.invalid" for version in versions})
+
+
+class Local:
+    def __init__(self, router: TraefikRouter, deployer: ProcessDeployer, make: Callable[..., Path]) -> None:
+        self.router, self.deployer, self._make = router, deployer, make
+
+    def run(self, *versions: int, model: str = MODEL, **switches: str) -> None:
+        for version in versions:
+            self.deployer.start(model_version(version, model), self._make(version, model, **switches), timeout_s=20)
+
+
+@pytest.fixture
+def local(
+    local_router: TraefikRouter, local_deployer: ProcessDeployer, model_directory: Callable[..., Path]
+) -> Local:
+    return Local(local_router, local_deployer, model_directory)
+
+
+@pytest.fixture(params=["fake", "local"])
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
+    yield Fake() if request.param == "fake" else request.getfixturevalue("local")
+
+
+def test_model_without_a_route_has_none(harness: Harness) -> None:
+    assert harness.router.read(MODEL) is None
+    assert list(harness.router.models()) == []
+
+
+def test_written_route_is_read_back_and_counts_generations(harness: Harness) -> None:
+    harness.run(3, 4)
+    first = harness.router.write(MODEL, Split(3), seen=0, note="first {{ env `HOME` }}\n✓")
+    assert first == Route(MODEL, Split(3), 1, "first {{ env `HOME` }}\n✓")
+    second = harness.router.write(MODEL, Split(3, 4, 10, previous=2), seen=1, note="try v4")
+    assert harness.router.read(MODEL) == second == Route(MODEL, Split(3, 4, 10, previous=2), 2, "try v4")
+    assert list(harness.router.models()) == [MODEL]
+
+
+def test_write_on_an_old_generation_conflicts_and_changes_nothing(harness: Harness) -> None:
+    harness.run(3, 4)
+    first = harness.router.write(MODEL, Split(3), seen=0, note="")
+    for seen in (0, 2):
+        with pytest.raises(Conflict, match="generation 1"):
+            harness.router.write(MODEL, Split(4), seen=seen, note="")
+    assert harness.router.read(MODEL) == first
+
+
+def test_version_that_does_not_run_gets_no_traffic(harness: Harness) -> None:
+    harness.run(3)
+    first = harness.router.write(MODEL, Split(3), seen=0, note="")
+    with pytest.raises(Unavailable, match="v4 of flight_delay does not run"):
+        harness.router.write(MODEL, Split(3, 4, 10), seen=1, note="")
+    assert harness.router.read(MODEL) == first
+
+
+def test_models_have_routes_of_their_own(harness: Harness) -> None:
+    harness.run(3)
+    harness.run(7, model="flight")
+    harness.router.write(MODEL, Split(3), seen=0, note="")
+    harness.router.write("flight", Split(7), seen=0, note="")
+    assert list(harness.router.models()) == ["flight", MODEL]
+
+
+def test_ten_changes_of_weight_lose_nothing_and_shares_follow(local: Local, record_property: Run) -> None:
+    local.run(3, 4)
+    local.router.write(MODEL, Split(3), seen=0, note="")
+    with Traffic(local.router.url(MODEL), MODEL) as traffic:
+        for generation, pct in enumerate((5, 25, 50, 75, 95, 50, 10, 90, 30, 60), start=1):
+            local.router.write(MODEL, Split(3, 4, pct), seen=generation, note="")
+            traffic.mark()
+            traffic.wait_for(100)
+            share = 100 * traffic.answered[4] / sum(traffic.answered.values())
+            # Weights are dealt out in turn, not drawn: what remains is requests in flight at the mark.
+            assert share == pytest.approx(pct, abs=6)
+    record_property("total", traffic.total)
+    print(f"lost {len(traffic.lost)} of {traffic.total}")
+    assert traffic.lost == []
+
+
+def test_killed_canary_costs_next_to_nothing(local: Local, processes: Processes) -> None:
+    local.run(3, 4)
+    local.router.write(MODEL, Split(3, 4, 50), seen=0, note="")
+    with Traffic(local.router.url(MODEL), MODEL) as traffic:
+        traffic.wait_for(50)
+        state = next(state for state in processes.states() if state.name.endswith("v4"))
+        psutil.Process(state.pid).kill()
+        traffic.mark()
+        traffic.wait_for(300)
+    print(f"lost {len(traffic.lost)} of {traffic.total}: {traffic.lost}")
+    assert len(traffic.lost) <= 4
+
+
+def test_header_pins_a_version_and_never_gives_another(local: Local) -> None:
+    local.run(3, 4)
+    local.router.write(MODEL, Split(3), seen=0, note="")
+    with client(local.router.url(MODEL)) as connection:
+        assert post(connection, MODEL) == (200, 3)
+        assert post(connection, MODEL, Headrace_Version="4") == (200, 4)
+        assert post(connection, MODEL, Headrace_Version="5") == (503, 0)
+        assert post(connection, MODEL, Headrace_Version="") == (503, 0)
+
+
+def test_name_that_begins_like_another_is_another(local: Local) -> None:
+    local.run(7, model="flight")
+    local.router.write("flight", Split(7), seen=0, note="")
+    expected = {
+        "/v1/models/flight/predict": 200,
+        "/v2/models/flight": 200,
+        "/v2/models/flight/infer": 200,
+        "/v1/models/flight_delay/predict": 404,
+        "/v2/models/flight_delay/infer": 404,
+        "/v2/models/flightx": 404,
+        "/v1/models/flight": 404,
+        "/v2/health/ready": 404,
+        "/metrics": 404,
+        "/api/rawdata": 404,
+        "/v1/models/flight/%2e%2e/%2e%2e/%2e%2e/metrics": 404,
+        "/v1/models/x/../flight%2fpredict": 404,
+        "/v1/models/flight/a%2fb": 400,
+    }
+    assert {path: status(local.router.url("flight"), path) for path in expected} == expected
+
+
+def test_limits_of_the_proxy(local: Local) -> None:
+    local.run(3)
+    local.router.write(MODEL, Split(3), seen=0, note="")
+    url, path = local.router.url(MODEL), f"/v1/models/{MODEL}/predict"
+    assert status(url, path, b"x" * traefik.BODY_BYTES) == 200
+    with client(url) as connection:
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Length", str(traefik.BODY_BYTES + 1))
+        connection.endheaders()
+        assert connection.getresponse().status == 413
+    assert status(url, path, x="a" * 60_000) == 431
+    assert status(url, path, headrace_version="3") == 400
+
+
+def test_everything_listens_on_loopback_only(local: Local, processes: Processes) -> None:
+    local.run(3)
+    for state in processes.states():
+        listening = [c.laddr.ip for c in psutil.Process(state.pid).net_connections() if c.status == psutil.CONN_LISTEN]
+        assert listening
+        assert set(listening) == {HOST}
+
+
+def test_hand_edited_weights_are_told_and_put_right_by_a_write(local: Local, settings: Settings) -> None:
+    local.run(3, 4)
+    route = local.router.write(MODEL, Split(3, 4, 10), seen=0, note="")
+    assert local.router.drifted(MODEL) is None
+    file = traefik.dynamic_folder(settings) / f"{MODEL}.yml"
+    file.write_text(file.read_text().replace('"weight": 90', '"weight": 50').replace('"weight": 10', '"weight": 50'))
+    assert re.search("says v3 50 %, v4 50 %, but v3 90 %, v4 10 % was recorded", local.router.drifted(MODEL) or "")
+    assert local.router.read(MODEL) == route
+    local.router.write(MODEL, route.split, seen=1, note="put right")
+    assert local.router.drifted(MODEL) is None
+
+
+def test_half_written_file_keeps_the_last_weights_and_a_write_puts_it_right(local: Local, settings: Settings) -> None:
+    local.run(3, 4)
+    route = local.router.write(MODEL, Split(3, 4, 10), seen=0, note="")
+    file = traefik.dynamic_folder(settings) / f"{MODEL}.yml"
+    with Traffic(local.router.url(MODEL), MODEL) as traffic:
+        file.write_text(file.read_text()[:700])
+        assert "says no weights any more" in (local.router.drifted(MODEL) or "")
+        traffic.wait_for(50)
+        assert local.router.read(MODEL) == route
+        local.router.write(MODEL, Split(4), seen=1, note="")
+        traffic.mark()
+        traffic.wait_for(20)
+    assert traffic.lost == []
+    assert local.router.drifted(MODEL) is None
+
+
+def test_lost_record_is_an_error_that_says_what_to_do(local: Local, settings: Settings) -> None:
+    local.run(3)
+    local.router.write(MODEL, Split(3), seen=0, note="")
+    file = traefik.dynamic_folder(settings) / f"{MODEL}.yml"
+    whole = file.read_text()
+    newer = whole.replace('"schema_version": 1', '"schema_version": 2')
+    for text, match in (("", "no record"), (whole[:30], "can't be read"), (newer, "newer Headrace")):
+        file.write_text(text)
+        with pytest.raises(IntegrityError, match=match):
+            local.router.read(MODEL)
+        with pytest.raises(IntegrityError):
+            local.router.write(MODEL, Split(3), seen=1, note="")
+    file.unlink()
+    assert local.router.write(MODEL, Split(3), seen=0, note="").generation == 1
+
+
+def test_another_models_broken_file_is_named_when_it_stops_a_write(
+    local: Local, settings: Settings, processes: Processes
+) -> None:
+    local.run(3, 4)
+    local.router.write(MODEL, Split(3), seen=0, note="")
+    broken = traefik.dynamic_folder(settings) / "other.yml"
+    broken.write_text("http: [")
+    impatient = TraefikRouter(settings, processes, local.router._urls, timeout_s=1.0)
+    with pytest.raises(Unavailable, match=r"but v3 100 %.*other\.yml"):
+        impatient.write(MODEL, Split(4), seen=1, note="")
+    broken.unlink()
+    assert impatient.write(MODEL, Split(4), seen=2, note="").split == Split(4)
+
+
+def test_silent_proxy_is_unavailable_and_nothing_changes(local: Local, processes: Processes) -> None:
+    local.run(3, 4)
+    route = local.router.write(MODEL, Split(3), seen=0, note="")
+    processes.remove(traefik.NAME)
+    with pytest.raises(Unavailable, match="does not answer, nothing was changed"):
+        local.router.write(MODEL, Split(4), seen=1, note="")
+    assert local.router.read(MODEL) == route
+    assert local.router.drifted(MODEL) is None
+
+
+def test_killed_proxy_comes_back_with_the_weights(local: Local, processes: Processes) -> None:
+    local.run(3, 4)
+    route = local.router.write(MODEL, Split(3, 4, 10), seen=0, note="")
+    state = next(state for state in processes.states() if state.name == traefik.NAME)
+    psutil.Process(state.pid).send_signal(signal.SIGKILL)
+    eventually(lambda: _weights_held(local.router, route), timeout_s=15)
+
+
+def test_odd_model_names_are_refused(local_router: TraefikRouter) -> None:
+    for name in ("../x", "a`) || PathPrefix(`/", "_headrace", "Flight", ""):
+        with pytest.raises(UsageError):
+            local_router.read(name)
+
+
+def _weights_held(router: TraefikRouter, route: Route) -> bool:
+    try:
+        held = router._held(route.model)
+    except HeadraceError:
+        return False
+    weights: Mapping[int, int] = held.weights if held else {}
+    return dict(weights) == route.split.weights

@@ -1,0 +1,75 @@
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, assume, given, settings
+from schemathesis import GenerationMode
+
+PATH = "/v1/models/flight_delay/predict"
+
+
+def has_odd_integer(body) -> bool:
+    """JSON Schema takes 3.0 for an integer, and Schemathesis 1.8446744073709552e19 for one up to 2**64 - 1."""
+    values = [row.get("distance", 0) for row in body["rows"]]
+    return any(isinstance(value, float) or not -(2**63) <= value < 2**64 for value in values)
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_app_does_what_it_says(make_client, task, mode):
+    api = schemathesis.openapi.from_asgi("/openapi.json", make_client(task).app)
+    operations = [found.ok() for found in api.get_all_operations()]
+    assert PATH in {operation.path for operation in operations}
+    if mode is GenerationMode.NEGATIVE:
+        # The others take nothing, so nothing can be wrong about it.
+        operations = [operation for operation in operations if operation.path == PATH]
+    for operation in operations:
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+        def keeps_its_word(case):
+            if mode is GenerationMode.POSITIVE and case.path == PATH:
+                assume(not has_odd_integer(case.body))
+            case.call_and_validate()
+
+        keeps_its_word()
+
+
+@pytest.fixture
+def operation(client):
+    return client.get("/openapi.json").json()["paths"][PATH]["post"]
+
+
+@pytest.fixture
+def row(operation):
+    body = operation["requestBody"]["content"]["application/json"]["schema"]
+    return body["properties"]["rows"]["items"]
+
+
+def test_example_runs_as_it_is(client, operation):
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    assert client.post(PATH, json=example).status_code == 200
+
+
+def test_row_says_what_the_contract_says(row):
+    assert row["required"] == ["wind_speed", "distance", "carrier", "is_holiday"]
+    assert row["additionalProperties"] is False
+    speed, delay = row["properties"]["wind_speed"], row["properties"]["recent_delay"]
+    assert speed["type"] == "number"
+    assert speed["description"] == (
+        "Wind at the origin. Unit: knots. Plausible from 0 to 60; values outside are counted."
+    )
+    assert delay["type"] == ["number", "null"]
+    assert delay["description"].endswith("May be null or left out.")
+    assert row["properties"]["distance"]["type"] == "integer"
+    assert row["properties"]["is_holiday"]["type"] == "boolean"
+    assert row["properties"]["carrier"]["enum"] == ["AA", "DL", "UA"]
+    assert row["properties"]["gate"]["type"] == ["string", "null"]
+    assert row["properties"]["gate"]["examples"] == ["north", "south"]
+
+
+def test_every_refusal_is_described_in_the_error_form(operation):
+    assert operation["responses"].keys() == {"200", "400", "408", "413", "415", "500", "503"}
+
+
+def test_page_for_people_is_there(client):
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "/openapi.json" in page.text
