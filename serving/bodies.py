@@ -79,9 +79,7 @@ def parse_rows(body: bytes, limits: Limits) -> list[Row]:
 
 
 def _too_many(limits: Limits) -> Refusal:
-    return Refusal(
-        413, f"a request has at most {limits.rows} rows, with no lists or objects in them: send fewer at a time"
-    )
+    return Refusal(413, f"a request has at most {limits.rows} rows, without lists or objects in them: send fewer")
 
 
 def _decode(body: bytes) -> Any:

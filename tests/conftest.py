@@ -24,7 +24,7 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
-    """A project and a home in a folder of the test. What was started there is stopped, and the test fails if it stays."""
+    """A project and a home in a folder of the test. What was started there is stopped; the test fails if any stays."""
     from headrace.adapters.local import leftovers
     from headrace.adapters.local.processes import Processes
 

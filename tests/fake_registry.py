@@ -101,6 +101,9 @@ class FakeModelRegistry:
     def set_alias(self, model: str, alias: str, version: int) -> None:
         self._aliases[model, alias] = self.version(model, version).version
 
+    def clear_alias(self, model: str, alias: str) -> None:
+        self._aliases.pop((model, alias), None)
+
     def record_rollout(self, model: str, version: int, outcome: str) -> None:
         self._rollouts[model, version] = outcome
 

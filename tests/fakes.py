@@ -12,10 +12,23 @@ from headrace.domain.lineage import CodeVersion, DatasetFingerprint, Lineage, Mo
 from headrace.domain.rollout import Split
 from headrace.errors import Conflict, DataError, Unavailable
 from headrace.ports import Counts, Endpoint, Route
-from tests.fake_registry import FakeModelRegistry as FakeModelRegistry
+from tests.fake_registry import FakeModelRegistry
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = [
+    "FakeDataStore",
+    "FakeDeployer",
+    "FakeFeatureStore",
+    "FakeMetricsSource",
+    "FakeModelRegistry",
+    "FakeProber",
+    "FakeRouter",
+    "lineage",
+    "model_directory",
+    "model_version",
+]
 
 FIRST_DAY = datetime(2013, 7, 1, tzinfo=UTC)
 

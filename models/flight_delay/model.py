@@ -12,6 +12,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from headrace.domain.contract import Contract
 
 FLAG_SHARE = 0.05
+_STRICT = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Params:
     l2_regularization: float = 1.0
     random_state: int = 0
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = _STRICT
 
     def __post_init__(self) -> None:
         limits = {

@@ -138,6 +138,10 @@ class ModelRegistry(Protocol):
         """Point an alias at a version."""
         ...
 
+    def clear_alias(self, model: str, alias: str) -> None:
+        """Forget an alias. Idempotent."""
+        ...
+
     def record_rollout(self, model: str, version: int, outcome: str) -> None:
         """Note on a version how its rollout ended: finished, or taken back and why."""
         ...

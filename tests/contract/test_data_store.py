@@ -32,7 +32,7 @@ CONFIG = "[core]\n    analytics = false\n    remote = local\n['remote \"local\"'
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)  # noqa: S607 - git is where it is
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text(CONFIG)
     (tmp_path / "models" / "tiny").mkdir(parents=True)

@@ -2,7 +2,7 @@
 
 import re
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -50,15 +50,13 @@ class Local:
 
 
 @pytest.fixture
-def local(
-    local_router: TraefikRouter, local_deployer: ProcessDeployer, model_directory: Callable[..., Path]
-) -> Local:
+def local(local_router: TraefikRouter, local_deployer: ProcessDeployer, model_directory: Callable[..., Path]) -> Local:
     return Local(local_router, local_deployer, model_directory)
 
 
 @pytest.fixture(params=["fake", "local"])
-def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
-    yield Fake() if request.param == "fake" else request.getfixturevalue("local")
+def harness(request: pytest.FixtureRequest) -> Harness:
+    return Fake() if request.param == "fake" else request.getfixturevalue("local")
 
 
 def test_model_without_a_route_has_none(harness: Harness) -> None:
@@ -126,7 +124,8 @@ def test_killed_canary_costs_next_to_nothing(local: Local, processes: Processes)
         traffic.mark()
         traffic.wait_for(300)
     print(f"lost {len(traffic.lost)} of {traffic.total}: {traffic.lost}")
-    assert len(traffic.lost) <= 4
+    # What the canary had begun to read can't be sent again: one request a client at most.
+    assert len(traffic.lost) <= traffic.client_count
 
 
 def test_header_pins_a_version_and_never_gives_another(local: Local) -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from headrace.errors import UsageError
 from serving.__main__ import main
+from serving.server import bind
 
 PATH = "/v1/models/flight_delay/predict"
 JSON = {"Content-Type": "application/json"}
@@ -66,6 +68,10 @@ class Process:
         self._reader.join(DEADLINE_S)
         return code
 
+    def close(self) -> None:
+        self.process.stdout.close()
+        self.process.stderr.close()
+
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Process]]:
@@ -81,8 +87,18 @@ def start() -> Iterator[Callable[..., Process]]:
         if one.process.poll() is None:
             one.process.kill()
         one.wait()
-        one.process.stdout.close()
-        one.process.stderr.close()
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def running(directories) -> Iterator[Process]:
+    """One service for the tests that leave it running."""
+    service = Process(directories["binary"])
+    try:
+        yield service.until_listening()
+    finally:
+        assert service.stop() == 0
+        service.close()
 
 
 def run(*options: str) -> subprocess.CompletedProcess:
@@ -127,7 +143,7 @@ def test_second_signal_does_not_wait(start, directories):
 
 
 def test_sigterm_under_load_answers_every_request(start, directories, make_rows):
-    service = start(directories["binary"], "--drain-s", "0.5").until_listening()
+    service = start(directories["binary"], "--drain-s", "2").until_listening()
     small, large = (json.dumps({"rows": make_rows(count)}).encode() for count in (1, 2000))
     told = threading.Event()
 
@@ -170,19 +186,17 @@ def refuses(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_taken_port_is_said(start, directories):
-    first = start(directories["binary"]).until_listening()
-    second = run("--directory", str(directories["binary"]), "--port", str(first.port))
+def test_taken_port_is_said(running, directories):
+    second = run("--directory", str(directories["binary"]), "--port", str(running.port))
     assert second.returncode == 5
     assert second.stderr == (
-        f"headrace: port {first.port} on 127.0.0.1 is taken: stop what holds it, or name another with --port\n"
+        f"headrace: port {running.port} on 127.0.0.1 is taken: stop what holds it, or name another with --port\n"
     )
 
 
-def test_address_that_is_not_here_is_said(directories):
-    other = run("--directory", str(directories["binary"]), "--port", "0", "--host", "192.0.2.1")
-    assert other.returncode == 2
-    assert other.stderr.startswith("headrace: can't listen on 192.0.2.1 port 0: ")
+def test_address_that_is_not_here_is_said():
+    with pytest.raises(UsageError, match=r"can't listen on 192\.0\.2\.1 port 0: "):
+        bind("192.0.2.1", 0)
 
 
 def test_damaged_directory_is_said(directory: Path):
@@ -192,11 +206,6 @@ def test_damaged_directory_is_said(directory: Path):
     assert refused.returncode == 6
     assert refused.stderr.count("\n") == 1
     assert f"{directory}/model.onnx is not the recorded file: sha256 is " in refused.stderr
-
-
-def test_missing_directory_is_said(tmp_path: Path):
-    missing = run("--directory", str(tmp_path / "none"), "--port", "0")
-    assert (missing.returncode, missing.stderr.count("\n")) == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -217,13 +226,12 @@ def test_wrong_flags_are_exit_2(flags, capsys):
     assert "usage: python -m serving" in capsys.readouterr().err
 
 
-def test_41_megabytes_are_refused_and_not_held(start, directories, make_rows):
-    service = start(directories["binary"]).until_listening()
-    process = psutil.Process(service.process.pid)
+def test_41_megabytes_are_refused_and_not_held(running, make_rows):
+    process = psutil.Process(running.process.pid)
     before = process.memory_info().rss
     megabyte = b" " * 1024 * 1024
     for headers in (JSON | {"Content-Length": str(41 * len(megabyte))}, JSON):
-        with closing(service.connect()) as connection:
+        with closing(running.connect()) as connection:
             connection.request("POST", PATH, (megabyte for _ in range(41)), headers)
             answer = connection.getresponse()
             assert answer.status == 413
@@ -234,17 +242,15 @@ def test_41_megabytes_are_refused_and_not_held(start, directories, make_rows):
     assert process.memory_info().rss - before < 20 * 1024 * 1024
 
 
-def test_client_that_leaves_in_the_middle_is_no_error(start, directories, make_rows):
-    service = start(directories["binary"]).until_listening()
-    leaving = service.connect()
+def test_client_that_leaves_in_the_middle_is_no_error(running):
+    leaving = running.connect()
     leaving.putrequest("POST", PATH)
     leaving.putheader("Content-Type", "application/json")
     leaving.putheader("Content-Length", "1000")
     leaving.endheaders(b"{")
     leaving.close()
-    until(lambda: b'status="400"' in service.get("/metrics")[1], "noticing")
-    assert service.stop() == 0
-    assert not [event for event in service.events if event["level"] in ("error", "critical")]
+    until(lambda: b'status="400"' in running.get("/metrics")[1], "noticing")
+    assert not [event for event in running.events if event["level"] in ("error", "critical")]
 
 
 def test_serves_without_the_training_libraries(directories, make_rows):

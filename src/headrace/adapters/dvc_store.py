@@ -54,7 +54,7 @@ class DvcStore:
         """Push unless these outputs were pushed to this remote before."""
         record = self._home / "pushed.json"
         pushed = read_json(dict[str, str], record) if record.is_file() else {}
-        now = digest([outputs, self._remote])
+        now = digest([outputs, self._remote, self._config("config")])
         if pushed.get(stage) == now or not (self._remote or self._has_remote("config")):
             return
         self._dvc(Unavailable, f"{stage} is made, but could not be pushed to the remote", "push", stage)
@@ -62,6 +62,7 @@ class DvcStore:
 
     def _choose_remote(self) -> None:
         """Make .dvc/config.local say what the setting says; its other lines stay as they are."""
+        # A folder is stored relative to .dvc, so it is set anew each time; that does no harm.
         if self._remote and f"url = {self._remote}" not in self._config("config.local").splitlines():
             what = f"{variable('data_remote')}={self._remote} is no remote"
             self._dvc(UsageError, what, "remote", "add", "--local", "--force", "--default", OVERRIDE, self._remote)

@@ -144,7 +144,7 @@ def _join(frame: pd.DataFrame, values: pd.DataFrame, view: FeatureView) -> pd.Da
     keys = _join_keys(view)
     features = [name for name in values.columns if name not in (*keys, _TIME)]
     rows = frame[[*keys, TIME]].assign(**{_ROW: range(len(frame))}).dropna().sort_values(TIME, kind="stable")
-    rows, values = rows.astype({key: object for key in keys}), values.astype({key: object for key in keys})
+    rows, values = rows.astype(dict.fromkeys(keys, object)), values.astype(dict.fromkeys(keys, object))
     found = pd.merge_asof(rows, values, left_on=TIME, right_on=_TIME, by=keys, tolerance=_tolerance(view))
     aligned = found.set_index(_ROW)[features].reindex(range(len(frame))).set_index(frame.index)
     return frame.drop(columns=[name for name in features if name in frame.columns]).join(aligned)

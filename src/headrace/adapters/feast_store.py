@@ -74,11 +74,15 @@ class FeastStore:
     @contextlib.contextmanager
     def _session(self, what: str) -> Iterator[Any]:
         """A store that nobody else uses meanwhile: Feast writes its registry in place and without a lock."""
-        with _translated(what):
-            # Feast prints what it does on stdout, which is for data, and draws progress bars on stderr.
-            with held(self._home / "lock", LOCK_TIMEOUT_S), contextlib.redirect_stdout(io.StringIO()):
-                with contextlib.redirect_stderr(io.StringIO()):
-                    yield self._open()
+        # Feast prints what it does on stdout, which is for data, and draws progress bars on stderr.
+        quiet = io.StringIO()
+        with (
+            _translated(what),
+            held(self._home / "lock", LOCK_TIMEOUT_S),
+            contextlib.redirect_stdout(quiet),
+            contextlib.redirect_stderr(quiet),
+        ):
+            yield self._open()
 
     def _open(self) -> Any:
         import yaml

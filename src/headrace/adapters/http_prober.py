@@ -20,7 +20,11 @@ class HttpProber:
         headers = {} if version is None else {VERSION_HEADER: str(version)}
         try:
             answer = httpx.post(
-                f"{url}/v1/models/{model}/predict", json={"rows": list(rows)}, headers=headers, timeout=self._timeout_s
+                f"{url}/v1/models/{model}/predict",
+                json={"rows": list(rows)},
+                headers=headers,
+                timeout=self._timeout_s,
+                trust_env=False,  # our own services are never behind a proxy of the environment
             )
         except httpx.HTTPError:
             return 0

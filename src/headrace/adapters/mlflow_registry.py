@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from headrace.documents import bind, plain, write_json
 from headrace.domain.lineage import Lineage, ModelVersion
@@ -51,6 +53,7 @@ class MlflowRegistry:
             variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
             for noisy in ("mlflow", "urllib3.connectionpool"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
+            _reach_directly(self._uri)
             mlflow.set_tracking_uri(self._uri)
             mlflow.set_registry_uri(self._uri)
             self._made = MlflowClient(self._uri, self._uri)
@@ -179,6 +182,11 @@ class MlflowRegistry:
         with self._translated():
             self._client.set_registered_model_alias(model, alias, str(version))
 
+    def clear_alias(self, model: str, alias: str) -> None:
+        """See the port."""
+        with self._translated():
+            self._client.delete_registered_model_alias(model, alias)
+
     def record_rollout(self, model: str, version: int, outcome: str) -> None:
         """See the port."""
         with self._translated():
@@ -256,6 +264,14 @@ class MlflowRegistry:
                 raise HeadraceError(f"MLflow refuses: {failed}") from failed
             cause = str(failed).splitlines()[0][:300]
             raise Unavailable(f"MLflow at {self._uri} does not answer ({cause}): `headrace up` starts it") from failed
+
+
+def _reach_directly(uri: str) -> None:
+    """Keep a proxy of the environment away from a server on this machine; requests would send it there."""
+    host = urlsplit(uri).hostname or ""
+    if host in ("127.0.0.1", "localhost"):
+        spared = [os.environ[name] for name in ("NO_PROXY", "no_proxy") if os.environ.get(name)]
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(dict.fromkeys([*spared, host]))
 
 
 def _now_ms() -> int:

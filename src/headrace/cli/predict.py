@@ -52,7 +52,7 @@ def _ask(url: str, rows: Sequence[Mapping[str, Any]], version: int | None) -> An
 
     headers = {} if version is None else {VERSION_HEADER: str(version)}
     try:
-        answer = httpx.post(url, json={"rows": list(rows)}, headers=headers, timeout=30)
+        answer = httpx.post(url, json={"rows": list(rows)}, headers=headers, timeout=30, trust_env=False)
     except httpx.HTTPError as failed:
         raise Unavailable(f"{url} does not answer ({failed}): start the platform with `headrace up`") from failed
     if answer.status_code == httpx.codes.NOT_FOUND:

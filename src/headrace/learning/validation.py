@@ -143,7 +143,7 @@ def _findings(contract: Contract, frame: "pd.DataFrame", cases: "pd.DataFrame") 
             continue
         # Rules over several columns are reported once for each of them.
         name = "" if rule == _EARLY or not isinstance(column, str) else f"`{column}` "
-        findings.append(f"{name}{_RULES.get(rule, rule)}{_rows(contract, frame, part['index'])}")
+        findings.append(f"{name}{_RULES.get(str(rule), str(rule))}{_rows(contract, frame, part['index'])}")
     return list(dict.fromkeys(findings))
 
 

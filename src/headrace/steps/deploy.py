@@ -78,6 +78,8 @@ def roll_out(platform: Platform, version: ModelVersion, policy: RolloutPolicy, c
         progress("deploy", f"v{number} was taken back: {problem}")
         return handover.Rollout(model, number, False, problem)
     platform.registry.set_alias(model, "champion", number)
+    if platform.registry.alias(model, "challenger") == number:
+        platform.registry.clear_alias(model, "challenger")
     platform.registry.record_rollout(model, number, "finished")
     assert route is not None  # noqa: S101 - either it was there, or it has just been written
     stop_unused(platform, route)

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
-from headrace.adapters.local import mlflow_server, ports, traefik
+from headrace.adapters.local import loopback, mlflow_server, ports, traefik
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.programs import Program
 from headrace.errors import Unavailable
@@ -86,9 +87,5 @@ _PORTS = {traefik.NAME: ("http_port", "admin_port"), mlflow_server.NAME: ("mlflo
 
 def answers(url: str) -> bool:
     """Whether a GET is answered with 200 within a second."""
-    import httpx
-
-    try:
-        return httpx.get(url, timeout=1.0).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
+    answer = loopback.get(url, 1.0)
+    return answer is not None and answer.status == HTTPStatus.OK

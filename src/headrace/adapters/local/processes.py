@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from headrace.adapters.local import control, leftovers, locks, programs
 from headrace.adapters.local.programs import Program
-from headrace.errors import Conflict, HeadraceError, Unavailable, UsageError
+from headrace.errors import Conflict, DataError, HeadraceError, Unavailable, UsageError
 
 State = Literal["starting", "running", "backoff", "stopping", "stopped", "exited", "failed", "unknown"]
 
@@ -31,7 +31,7 @@ _INHERITED = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
 _START_S = 20.0
-_LOCK_S = 60.0
+_GRACE_S = 3.0
 _POLL_S = 0.05
 _TAIL_BYTES = 64 * 1024
 
@@ -86,7 +86,7 @@ class Processes:
         path = self._path(program.name)
         with self._locked():
             text = programs.render(program)
-            changed = not path.exists() or path.read_text(encoding="ascii") != text
+            changed = not path.exists() or path.read_bytes() != text.encode()
             if changed:
                 programs.write_private(path, text)
             self._ensure_daemon()
@@ -95,7 +95,15 @@ class Processes:
 
     def declared(self) -> tuple[Program, ...]:
         """The declared programs by name, whether they run or not."""
-        return tuple(programs.read(path) for path in sorted(self._conf_d.glob("*.conf")))
+        found = []
+        for path in sorted(self._conf_d.glob("*.conf")):
+            try:
+                found.append(programs.read(path))
+            except DataError:
+                # Another command may have removed it in between.
+                if path.exists():
+                    raise
+        return tuple(found)
 
     def remove(self, name: str) -> None:
         """End a program and forget it. Idempotent."""
@@ -103,7 +111,7 @@ class Processes:
             self._path(name).unlink(missing_ok=True)
             with contextlib.suppress(control.DaemonDown):
                 self._follow_files()
-            leftovers.end(lambda: leftovers.tethered(self._identity, name), grace_s=5.0)
+            leftovers.end(lambda: leftovers.tethered(self._identity, name), grace_s=_GRACE_S)
 
     def restart(self, name: str) -> None:
         """End a program and start it again.
@@ -154,18 +162,20 @@ class Processes:
         with contextlib.ExitStack() as stack:
             # `down` has to work beside a command that hangs, and on a full disk.
             with contextlib.suppress(Conflict, Unavailable):
-                stack.enter_context(self._locked())
+                stack.enter_context(self._locked(timeout_s=15.0))
             with contextlib.suppress(Unavailable, xmlrpc.client.Fault):
+                # One that is frozen is not asked what takes long.
+                self._control.call("getState", timeout_s=_GRACE_S)
                 self._control.call("stopAllProcesses", timeout_s=self._stop_wait_s())
                 self._control.call("shutdown")
                 leftovers.wait_gone(lambda: leftovers.tethered(self._identity), 5.0)
             self._end_leftovers()
 
-    def _locked(self) -> contextlib.AbstractContextManager[None]:
-        return locks.held(self._folder / "lock", _LOCK_S)
+    def _locked(self, timeout_s: float = 60.0) -> contextlib.AbstractContextManager[None]:
+        return locks.held(self._folder / "lock", timeout_s)
 
     def _path(self, name: str) -> Path:
-        return self._conf_d / f"{name}.conf"
+        return self._conf_d / f"{programs.checked(name)}.conf"
 
     def _stop_wait_s(self) -> float:
         with contextlib.suppress(HeadraceError):
@@ -226,8 +236,8 @@ class Processes:
 
     def _end_leftovers(self) -> None:
         """supervisord goes first: it would start again what is ended under its hands."""
-        leftovers.end(lambda: leftovers.daemons(self._identity), grace_s=5.0)
-        leftovers.end(lambda: leftovers.tethered(self._identity), grace_s=5.0)
+        leftovers.end(lambda: leftovers.daemons(self._identity), grace_s=_GRACE_S)
+        leftovers.end(lambda: leftovers.tethered(self._identity), grace_s=_GRACE_S)
 
     def _follow_files(self) -> bool:
         """Bring what runs in line with the files; whether anything had to be done."""

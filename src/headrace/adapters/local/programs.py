@@ -84,8 +84,18 @@ class Program:
     autorestart: bool = True
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise UsageError(f"{self.name!r} can't name a program: letters, digits, dots and hyphens can")
+        checked(self.name)
+
+
+def checked(name: str) -> str:
+    """The name, if a program can have it.
+
+    Raises:
+        UsageError: it can't.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} can't name a program: letters, digits, dots and hyphens can")
+    return name
 
 
 def render_supervisord(socket: str) -> str:
