@@ -19,7 +19,7 @@ _FINISH_S = 30
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take the address, without listening yet; port 0 takes any.
+    """Take the address; port 0 takes any. Whoever connects waits until the server starts.
 
     Raises:
         Conflict: the port is taken.
@@ -67,6 +67,7 @@ class DrainingServer(uvicorn.Server):
         self._service = app.state.service
         self._drain_s = drain_s
         self._stop_at: float | None = None
+        self._draining_logged = False
         self.stopped_by: int | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -81,7 +82,6 @@ class DrainingServer(uvicorn.Server):
         """Begin to stop."""
         if self._stop_at is None:
             self._service.drain()
-            _log.info("draining", extra={"fields": {"signal": signal.Signals(sig).name, "drain_s": self._drain_s}})
             self.stopped_by = sig
             self._stop_at = time.monotonic() + self._drain_s
         else:
@@ -89,9 +89,18 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop now; uvicorn asks ten times a second."""
-        if self._stop_at is not None and time.monotonic() >= self._stop_at:
-            self.should_exit = True
+        if self._stop_at is not None:
+            self._log_draining()
+            self.should_exit = self.should_exit or time.monotonic() >= self._stop_at
         return await super().on_tick(counter)
+
+    def _log_draining(self) -> None:
+        # Here and not in `handle_exit`: a signal may come while a line of the log is being written.
+        if self._draining_logged or self.stopped_by is None:
+            return
+        self._draining_logged = True
+        fields = {"signal": signal.Signals(self.stopped_by).name, "drain_s": self._drain_s}
+        _log.info("draining", extra={"fields": fields})
 
     @property
     def interrupted(self) -> bool:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import yaml
+
 from pipelines.compile import COMPILED, compile_all
 
 

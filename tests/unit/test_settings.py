@@ -27,7 +27,7 @@ def test_no_project_is_said_with_the_folder(tmp_path: Path):
 
 
 def test_a_misspelt_variable_is_refused_with_those_that_exist(project: Path):
-    with pytest.raises(UsageError, match="HEADRACE_HTTP_PROT.*HEADRACE_HTTP_PORT"):
+    with pytest.raises(UsageError, match=r"HEADRACE_HTTP_PROT.*HEADRACE_HTTP_PORT"):
         settings.read({"HEADRACE_HTTP_PROT": "1"}, project)
 
 

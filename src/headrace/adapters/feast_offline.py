@@ -7,7 +7,7 @@ keys and the time, and those for which every feature row is too old. Here each r
 How a store is plugged in: https://docs.feast.dev/how-to-guides/customizing-feast/adding-a-new-offline-store
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -86,26 +86,32 @@ class AsofOfflineStore(DaskOfflineStore):
             raise ValueError(f"rows have to be a DataFrame with a column {TIME!r}")
         on_demand = _get_requested_on_demand_feature_views(feature_refs, config.project, registry)
         wanted, _ = _get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
-
-        def evaluate() -> pd.DataFrame:
-            frame = entity_df.assign(**{TIME: pd.to_datetime(entity_df[TIME], utc=True).astype("datetime64[ns, UTC]")})
-            for view, features in wanted.items():
-                names = _column_names(view, features, full_feature_names)
-                frame = _join(frame, _read(config, view, features, frame[TIME]).rename(columns=names), view)
-            return frame
-
         return AsofRetrievalJob(
-            evaluation_function=evaluate,
+            evaluation_function=lambda: _evaluate(config, wanted, entity_df, full_feature_names),
             full_feature_names=full_feature_names,
             repo_path=str(config.repo_path),
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
-            metadata=RetrievalMetadata(
-                features=feature_refs,
-                keys=[name for name in entity_df.columns if name != TIME],
-                min_event_timestamp=entity_df[TIME].min(),
-                max_event_timestamp=entity_df[TIME].max(),
-            ),
+            metadata=_metadata(feature_refs, entity_df),
         )
+
+
+def _metadata(feature_refs: list[str], rows: pd.DataFrame) -> RetrievalMetadata:
+    return RetrievalMetadata(
+        features=feature_refs,
+        keys=[name for name in rows.columns if name != TIME],
+        min_event_timestamp=rows[TIME].min(),
+        max_event_timestamp=rows[TIME].max(),
+    )
+
+
+def _evaluate(
+    config: RepoConfig, wanted: Mapping[FeatureView, Sequence[str]], rows: pd.DataFrame, full_feature_names: bool
+) -> pd.DataFrame:
+    frame = rows.assign(**{TIME: pd.to_datetime(rows[TIME], utc=True).astype("datetime64[ns, UTC]")})
+    for view, features in wanted.items():
+        names = _column_names(view, features, full_feature_names)
+        frame = _join(frame, _read(config, view, features, frame[TIME]).rename(columns=names), view)
+    return frame
 
 
 def _column_names(view: FeatureView, features: Sequence[str], full: bool) -> dict[str, str]:

@@ -62,9 +62,9 @@ class Session:
         Raises:
             Conflict: somebody else does.
         """
-        from headrace.adapters.local import lock
+        from headrace.adapters.local import locks
 
-        with lock.held(self.settings.home / "locks" / f"{model}.lock", f"{model} is being changed already"):
+        with locks.held(self.settings.home / "locks" / f"{model}.lock", 0, f"{model} is being changed already"):
             yield
 
     def last_run(self, model: str) -> Path | None:

@@ -204,7 +204,9 @@ class Contract:
             raise ValueError("`label.classes` belongs to task multiclass, and to no other")
         for feature in self.features:
             if feature.view is not None and feature.view not in self.views:
-                raise ValueError(f"feature {feature.name!r} names view {feature.view!r}; views are {sorted(self.views)}")
+                raise ValueError(
+                    f"feature {feature.name!r} names view {feature.view!r}; views are {sorted(self.views)}"
+                )
         for name, part in self.slices.items():
             if part.feature not in names:
                 raise ValueError(f"slice {name!r} names {part.feature!r}, which is not a feature")

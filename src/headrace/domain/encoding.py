@@ -55,29 +55,27 @@ def row_problems(contract: Contract, row: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+_EXPECTED: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "category": ((str,), "must be a string"),
+    "bool": ((bool,), "must be true or false"),
+    "int": ((int,), "must be an integer"),
+    "float": ((int, float), "must be a number"),
+}
+
+
 def _value_problem(feature: Feature, value: Any) -> str | None:
     if value is None:
         return None if feature.missing else "must not be null"
-    match feature.type:
-        case "category":
-            if not isinstance(value, str):
-                return "must be a string"
-            if value not in feature.values and not feature.missing:
-                return f"must be one of {list(feature.values)}"
-        case "bool":
-            if not isinstance(value, bool):
-                return "must be true or false"
-        case "int":
-            if isinstance(value, bool) or not isinstance(value, int):
-                return "must be an integer"
-            return _finite(value)
-        case "float":
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                return "must be a number"
-            return _finite(value)
+    kinds, expected = _EXPECTED[feature.type]
+    # The very type: to Python a bool is an int, to a client true is no number.
+    if type(value) not in kinds:
+        return expected
+    if feature.type == "category" and value not in feature.values and not feature.missing:
+        return f"must be one of {list(feature.values)}"
+    # A float32 holds at most 3.4e38: what does not fit would become infinite on its way into the model.
+    if feature.type in ("int", "float") and not abs(value) <= _FLOAT32_MAX:
+        return "must be finite and within ±3.4e38"
     return None
 
 
-def _finite(value: float) -> str | None:
-    """A float32 holds at most 3.4e38: what does not fit would become infinite on its way into the model."""
-    return None if abs(value) <= float(np.finfo(np.float32).max) else "must be finite and within ±3.4e38"
+_FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -1,6 +1,7 @@
 """A lock between processes, held by the kernel: it is free again when its holder dies, however that happens."""
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,13 @@ _POLL_S = 0.02
 
 
 @contextmanager
-def held(path: Path, timeout_s: float) -> Iterator[None]:
-    """Hold the lock of a file, which is made if need be and never removed.
+def held(path: Path, timeout_s: float, what: str = "another command is at it") -> Iterator[None]:
+    """Hold the lock of a file, which is made if need be, never removed, and names its last holder's process.
+
+    Args:
+        path: the file.
+        timeout_s: how long to wait for another holder.
+        what: what the other holder is about, for whoever comes second.
 
     Raises:
         Conflict: another process has held it for `timeout_s`.
@@ -21,7 +27,7 @@ def held(path: Path, timeout_s: float) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
+        file = path.open("a+")
     except OSError as failed:
         raise Unavailable(f"the lock {path} can't be made: {failed.strerror}; is there room, and may you write?") from (
             failed
@@ -34,8 +40,19 @@ def held(path: Path, timeout_s: float) -> Iterator[None]:
                 break
             except BlockingIOError as busy:
                 if time.monotonic() >= deadline:
-                    raise Conflict(
-                        f"another command has held {path} for {timeout_s:g} s; wait for it to end, or end it"
-                    ) from busy
+                    raise Conflict(f"{what} (process {_holder(path)}): wait for it to end, or end it") from busy
             time.sleep(_POLL_S)
+        _sign(path)
         yield
+
+
+def _sign(path: Path) -> None:
+    # On a full disk the lock holds all the same; only its holder's name is missing.
+    try:
+        path.write_text(str(os.getpid()))
+    except OSError:
+        return
+
+
+def _holder(path: Path) -> str:
+    return path.read_text().strip() or "unknown"

@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
@@ -11,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from headrace.adapters.local import control, leftovers, locks, programs
+from headrace.adapters.local import control, daemon, leftovers, locks, programs
 from headrace.adapters.local.programs import Program
 from headrace.errors import Conflict, DataError, HeadraceError, Unavailable, UsageError
 
@@ -26,13 +24,9 @@ _STATES: Mapping[str, State] = {
     "EXITED": "exited",
     "FATAL": "failed",
 }
-_INHERITED = (
-    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-)
 _START_S = 20.0
 _GRACE_S = 3.0
-_POLL_S = 0.05
+_POLL_S = 0.02
 _TAIL_BYTES = 64 * 1024
 
 
@@ -166,9 +160,12 @@ class Processes:
             with contextlib.suppress(Unavailable, xmlrpc.client.Fault):
                 # One that is frozen is not asked what takes long.
                 self._control.call("getState", timeout_s=_GRACE_S)
-                self._control.call("stopAllProcesses", timeout_s=self._stop_wait_s())
+                self._control.call("stopAllProcesses", False)
+                self._wait_until_ended()
                 self._control.call("shutdown")
-                leftovers.wait_gone(lambda: leftovers.tethered(self._identity), 5.0)
+                # Questions keep it awake: it looks at what it has to do once a second, and after each of them.
+                for _ in _until(_GRACE_S):
+                    self._control.call("getState", timeout_s=_GRACE_S)
             self._end_leftovers()
 
     def _locked(self, timeout_s: float = 60.0) -> contextlib.AbstractContextManager[None]:
@@ -188,51 +185,12 @@ class Processes:
             return
         except control.DaemonDown:
             self._end_leftovers()
-        self._prepare_home()
-        with control.short(self._control.address) as address:
-            programs.write_private(self._folder / "supervisord.conf", programs.render_supervisord(address))
-            self._launch()
-        for _ in self._until(_START_S):
+        daemon.launch(self.home, self._control.address, {leftovers.HOME_MARK: self._identity})
+        for _ in _until(_START_S):
             with contextlib.suppress(control.DaemonDown):
                 self._control.call("getState")
                 return
         raise Unavailable(f"supervisord does not answer; see {self.home / 'logs' / 'supervisord.log'}")
-
-    def _launch(self) -> None:
-        """supervisord daemonizes itself: the call returns when it has left and listens, or could not."""
-        try:
-            started = subprocess.run(
-                [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", "supervisord.conf"],
-                cwd=self._folder,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_START_S,
-                start_new_session=True,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as slow:
-            raise Unavailable(f"supervisord does not start within {_START_S:g} s") from slow
-        if started.returncode != 0:
-            last = (started.stderr or started.stdout).strip().splitlines()[-3:]
-            raise Unavailable(f"supervisord does not start: {' / '.join(last)}")
-
-    def _prepare_home(self) -> None:
-        if set("*?[") & set(str(self._folder.absolute())):
-            raise UsageError(f"supervisord can't work in {self.home}: choose a HEADRACE_HOME without any of * ? [")
-        try:
-            for folder in (self._conf_d, self.home / "logs"):
-                folder.mkdir(parents=True, exist_ok=True)
-            self._folder.chmod(0o700)
-        except OSError as failed:
-            raise Unavailable(
-                f"{self.home} can't be written: {failed.strerror}; is it yours, is there room?"
-            ) from failed
-
-    def _environment(self) -> dict[str, str]:
-        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        return inherited | {"TZ": "UTC", leftovers.HOME_MARK: self._identity}
 
     def _end_leftovers(self) -> None:
         """supervisord goes first: it would start again what is ended under its hands."""
@@ -263,7 +221,16 @@ class Processes:
 
     def _stop(self, name: str) -> None:
         with _tolerated(control.NOT_RUNNING):
-            self._control.call("stopProcess", name, timeout_s=self._stop_wait_s())
+            self._control.call("stopProcess", name, False)
+        self._wait_until_ended(name)
+
+    def _wait_until_ended(self, name: str | None = None) -> None:
+        """supervisord could wait itself, but would see the end up to a second late: it wakes up for a question."""
+        for _ in _until(self._stop_wait_s()):
+            infos = self._control.call("getAllProcessInfo")
+            if not any(info["pid"] for info in infos if name in (None, info["name"])):
+                return
+        raise Unavailable(f"{name or 'a program'} does not end; `headrace down` ends it in any case")
 
     def _state(self, info: Mapping[str, Any]) -> ProcessState:
         state = _STATES.get(info["statename"], "unknown")
@@ -275,12 +242,12 @@ class Processes:
         why = "\n".join([info["spawnerr"] or ended, *self.log_tail(info["name"])])
         return ProcessState(info["name"], state, why=why)
 
-    @staticmethod
-    def _until(timeout_s: float) -> Iterator[None]:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            yield
-            time.sleep(_POLL_S)
+
+def _until(timeout_s: float) -> Iterator[None]:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(_POLL_S)
 
 
 @contextlib.contextmanager

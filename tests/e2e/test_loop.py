@@ -1,0 +1,263 @@
+"""The loop as a user has it: the README's commands, on real data, in a home of the test's own.
+
+One test after the other on one platform, in this order: that is the story that the README tells.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headrace.adapters.local import leftovers
+from headrace.adapters.local.locks import held
+from tests.conftest import free_ports
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.e2e
+
+
+@dataclass
+class Shell:
+    """Runs headrace as a user does."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, code: int = 0, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *arguments: str):
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(Path(sys.executable).with_name("headrace")), *arguments]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    home = tmp_path_factory.mktemp("loop") / "home"
+    http, admin, mlflow, release = free_ports(4)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HEADRACE_")} | {
+        "HEADRACE_HOME": str(home),
+        "HEADRACE_HTTP_PORT": str(http),
+        "HEADRACE_ADMIN_PORT": str(admin),
+        "HEADRACE_MLFLOW_PORT": str(mlflow),
+        "HEADRACE_RELEASE_PORTS": str(release),
+    }
+    made = Shell(home, environment)
+    try:
+        yield made
+    finally:
+        made.run("down")
+        assert not leftovers.tethered(os.path.realpath(home)), "down left processes behind"
+
+
+def model(shell: Shell, name: str = "flight_delay") -> dict:
+    return next(m for m in shell.json("status")["models"] if m["model"] == name)
+
+
+def until(condition, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.2)
+
+
+def test_up_takes_flights_to_a_model_in_service_and_its_curl_line_answers(shell: Shell):
+    said = shell.run("up").stderr
+    line = next(line for line in said.splitlines() if line.strip().startswith("try "))
+    answer = subprocess.run(["/bin/bash", "-c", line.split(None, 1)[1]], capture_output=True, text=True, check=True)
+    body = json.loads(answer.stdout)
+    assert (body["model"], body["version"]) == ("flight_delay", 1)
+    assert 0 <= body["predictions"][0]["probability"] <= 1
+
+
+def test_up_again_changes_nothing_and_says_so(shell: Shell):
+    before = {p["name"]: p["pid"] for p in shell.json("status")["processes"]}
+    assert "Nothing to do" in shell.run("up").stderr
+    assert {p["name"]: p["pid"] for p in shell.json("status")["processes"]} == before
+
+
+def test_the_same_inputs_twice_name_the_version_that_answers(shell: Shell):
+    said = shell.run("run", "flight_delay").stderr
+    assert "flight_delay v1 answers for these inputs already" in said
+
+
+def test_lineage_says_what_made_the_champion(shell: Shell):
+    lineage = shell.json("lineage", "flight_delay@champion")["lineage"]
+    assert lineage["fingerprint"]["as_of"].startswith("2013-05-01")
+    assert lineage["parent"] is None
+    assert {"model.onnx", "contract.json", "golden.json"} <= set(lineage["files"])
+
+
+def test_two_runs_at_once_one_of_them_says_so(shell: Shell):
+    with held(shell.home / "locks" / "flight_delay.lock", 5):
+        refused = shell.run("run", "flight_delay", code=5)
+    assert "flight_delay is being changed" in refused.stderr
+
+
+def test_july_promotes_without_a_lost_request(shell: Shell):
+    url = f"http://127.0.0.1:{shell.environment['HEADRACE_HTTP_PORT']}/v1/models/flight_delay/predict"
+    row = model_example(shell)
+    run = shell.start("run", "flight_delay", "as_of=2013-08-01")
+    statuses: list[int] = []
+    with httpx.Client(trust_env=False, timeout=10) as client:
+        while run.poll() is None:
+            statuses.append(client.post(url, json={"rows": [row]}).status_code)
+            time.sleep(0.02)
+    assert run.returncode == 0, run.stdout.read() if run.stdout else ""
+    assert set(statuses) == {200}, f"{len(statuses)} requests"
+    assert model(shell)["champion"] == 2
+    assert "promoted" in model(shell)["verdict"]
+
+
+def model_example(shell: Shell) -> dict:
+    import yaml
+
+    return yaml.safe_load((ROOT / "models/flight_delay/contract.yaml").read_text())["example"]
+
+
+def test_december_rejects_and_the_report_says_why(shell: Shell):
+    result = shell.json("run", "flight_delay", "as_of=2014-01-01")
+    assert not result["promoted"]
+    page = Path(result["report"]).read_text()
+    assert "rejected" in page.lower()
+    assert "calibration" in page
+    assert model(shell)["champion"] == 2
+
+
+def test_rejected_inputs_are_not_judged_again(shell: Shell):
+    shell.run("run", "flight_delay", "as_of=2014-01-01", "--require-promotion", code=7, timeout_s=60)
+
+
+def test_rollback_is_one_write(shell: Shell):
+    shell.run("rollback", "flight_delay")
+    assert model(shell)["weights"] == {"1": 100}
+    assert shell.json("predict", "flight_delay")["version"] == 1
+    assert shell.json("predict", "flight_delay", "--version", "2")["version"] == 2
+    shell.run("rollback", "flight_delay")
+    assert model(shell)["weights"] == {"2": 100}
+
+
+def test_a_killed_process_comes_back_by_itself(shell: Shell):
+    pids = {p["name"]: p["pid"] for p in shell.json("status")["processes"]}
+    os.kill(pids["flight-delay-v2"], signal.SIGKILL)
+    until(lambda: model(shell)["endpoints"]["2"]["ready"])
+
+
+def test_a_killed_supervisor_takes_everything_with_it_and_up_heals(shell: Shell):
+    (daemon,) = leftovers.daemons(os.path.realpath(shell.home))
+    os.kill(daemon.pid, signal.SIGKILL)
+    until(lambda: not leftovers.tethered(os.path.realpath(shell.home)))
+    shell.run("up")
+    assert shell.json("predict", "flight_delay")["version"] == 2
+
+
+def test_an_interrupted_run_registers_nothing_and_leaves_no_step_behind(shell: Shell):
+    run = shell.start("run", "flight_delay", "as_of=2013-09-01")
+    assert run.stdout is not None
+    for line in run.stdout:
+        if "rows to learn from" in line:
+            break
+    os.killpg(run.pid, signal.SIGINT)
+    assert run.wait(30) == 130
+    assert model(shell)["champion"] == 2
+    assert shell.json("predict", "flight_delay")["version"] == 2
+
+
+def test_a_run_whose_parent_is_killed_ends_its_step(shell: Shell):
+    run = shell.start("run", "flight_delay", "as_of=2013-09-01")
+    assert run.stdout is not None
+    for line in run.stdout:
+        if "rows to learn from" in line:
+            break
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+
+    def ended() -> bool:
+        try:
+            os.killpg(run.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    until(ended)
+
+
+def test_mlflow_killed_in_the_middle_costs_only_time(shell: Shell):
+    run = shell.start("run", "bike_demand")
+    assert run.stdout is not None
+    for line in run.stdout:
+        if "rows to learn from" in line:
+            break
+    pids = {p["name"]: p["pid"] for p in shell.json("status")["processes"]}
+    os.kill(pids["mlflow"], signal.SIGKILL)
+    rest = run.stdout.read()
+    assert run.wait(300) == 0, rest
+    assert model(shell, "bike_demand")["champion"] == 1
+
+
+def test_bike_demand_runs_through_the_same_commands(shell: Shell):
+    assert "Nothing to do" in shell.run("up", "bike_demand").stderr
+    assert shell.json("predict", "bike_demand")["predictions"][0]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["run", "flight_dely"], 2, "flight_delay"),
+        (["run", "flight_delay", "train.max_itre=3"], 2, "max_itre"),
+        (["run", "flight_delay", "as_of=2015-01-01"], 3, "2015-01-01"),
+        (["run", "flight_delay", "as_of=2013-02-01"], 3, "choose as_of between"),
+        (["lineage", "flight_delay"], 2, "MODEL@VERSION"),
+        (["lineage", "flight_delay@99"], 3, "no version 99"),
+        (["predict", "flight_delay", "--file", "/nowhere.json"], 2, "/nowhere.json"),
+        (["rollback", "flight_delay", "--to", "99"], 3, "no version 99"),
+        (["logs", "nobody"], 2, "mlflow"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong(shell: Shell, arguments: list[str], code: int, told: str):
+    assert told in shell.run(*arguments, code=code).stderr
+
+
+def test_doctor_finds_nothing_wrong(shell: Shell):
+    assert {f["level"] for f in shell.json("doctor")} <= {"OK", "WARN"}
+
+
+def test_down_stops_everything_and_up_brings_the_champions_back(shell: Shell):
+    shell.run("down")
+    assert not leftovers.tethered(os.path.realpath(shell.home))
+    shell.run("down")
+    shell.run("up")
+    assert model(shell)["champion"] == 2
+    assert shell.json("predict", "flight_delay")["version"] == 2
