@@ -4,6 +4,7 @@ A step runs in a process of its own. It says how it goes in JSON lines on stderr
 started it reads: the laptop's runner shows them, a cluster collects them.
 """
 
+import gc
 import json
 import os
 import sys
@@ -86,7 +87,13 @@ def step(name: str) -> Iterator[None]:
         if failed.errno not in _NO_ROOM:
             _fail(name, began, HeadraceError(f"{type(failed).__name__}: {failed}"))
             raise
-        _fail(name, began, Unavailable(f"no room left for {failed.filename}: free some disk and run again"))
+        _fail(
+            name,
+            began,
+            Unavailable(
+                f"no room left on the disk for {failed.filename or 'what the step writes'}: free some and run again"
+            ),
+        )
         sys.exit(Unavailable.exit_code)
     except HeadraceError as failed:
         _fail(name, began, failed)
@@ -95,6 +102,8 @@ def step(name: str) -> Iterator[None]:
         _fail(name, began, HeadraceError(f"{type(failed).__name__}: {failed}"))
         raise
     emit(StepEvent(name, "succeeded", elapsed_s=time.monotonic() - began))
+    # The process ends now. Collecting what the libraries have made would take it most of a second.
+    gc.freeze()
 
 
 _NO_ROOM = (28, 122)  # ENOSPC, EDQUOT

@@ -65,6 +65,7 @@ def read(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> S
         text = environ.get(variable(field), "")
         if text:
             values[field] = _port(variable(field), text)
+    _refuse_shared(values)
     for field in ("mlflow_uri", "data_remote"):
         values[field] = environ.get(variable(field), "")
     models = environ.get(variable("models"), "")
@@ -91,6 +92,15 @@ def _project(environ: Mapping[str, str], cwd: Path) -> Path:
         f"no Headrace project at {candidates[0]}{'' if named else ' or above it'}: "
         "it is the folder with models/ and conf/; go there, or name it in HEADRACE_PROJECT"
     )
+
+
+def _refuse_shared(given: Mapping[str, object]) -> None:
+    """One port for two things would let the first that starts keep the other from starting."""
+    chosen = {field: given.get(field, Settings.__dataclass_fields__[field].default) for field in _PORTS}
+    for field, port in chosen.items():
+        others = [variable(name) for name, other in chosen.items() if other == port and name != field]
+        if others:
+            raise UsageError(f"{variable(field)} and {others[0]} are both {port}: give each a port of its own")
 
 
 def _port(name: str, text: str) -> int:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +140,16 @@ def test_july_promotes_without_a_lost_request(shell: Shell):
     assert "promoted" in model(shell)["verdict"]
 
 
+def read_until(lines: Iterable[str], text: str) -> None:
+    """Read what a command says until it has said something."""
+    said = []
+    for line in lines:
+        said.append(line)
+        if text in line:
+            return
+    pytest.fail(f"it never said {text!r}:\n{''.join(said)}")
+
+
 def model_example(shell: Shell) -> dict:
     import yaml
 
@@ -185,9 +195,7 @@ def test_a_killed_supervisor_takes_everything_with_it_and_up_heals(shell: Shell)
 def test_an_interrupted_run_registers_nothing_and_leaves_no_step_behind(shell: Shell):
     run = shell.start("run", "flight_delay", "as_of=2013-09-01")
     assert run.stdout is not None
-    for line in run.stdout:
-        if "rows to learn from" in line:
-            break
+    read_until(run.stdout, "rows to learn from")
     os.killpg(run.pid, signal.SIGINT)
     assert run.wait(30) == 130
     assert model(shell)["champion"] == 2
@@ -197,9 +205,7 @@ def test_an_interrupted_run_registers_nothing_and_leaves_no_step_behind(shell: S
 def test_a_run_whose_parent_is_killed_ends_its_step(shell: Shell):
     run = shell.start("run", "flight_delay", "as_of=2013-09-01")
     assert run.stdout is not None
-    for line in run.stdout:
-        if "rows to learn from" in line:
-            break
+    read_until(run.stdout, "rows to learn from")
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
 
@@ -216,9 +222,7 @@ def test_a_run_whose_parent_is_killed_ends_its_step(shell: Shell):
 def test_mlflow_killed_in_the_middle_costs_only_time(shell: Shell):
     run = shell.start("run", "bike_demand")
     assert run.stdout is not None
-    for line in run.stdout:
-        if "rows to learn from" in line:
-            break
+    read_until(run.stdout, "rows to learn from")
     pids = {p["name"]: p["pid"] for p in shell.json("status")["processes"]}
     os.kill(pids["mlflow"], signal.SIGKILL)
     rest = run.stdout.read()

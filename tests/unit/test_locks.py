@@ -10,9 +10,9 @@ from headrace.errors import Conflict
 
 
 def test_the_second_is_told_what_and_who(tmp_path: Path):
-    with held(tmp_path / "a.lock", 0), pytest.raises(Conflict, match=f"the model is being changed.*{os.getpid()}"):
-        with held(tmp_path / "a.lock", 0, "the model is being changed"):
-            pass
+    told = f"the model is being changed.*{os.getpid()}"
+    with held(tmp_path / "a.lock", 0), pytest.raises(Conflict, match=told), held(tmp_path / "a.lock", 0, told[:26]):
+        pytest.fail("two holders at once")
 
 
 def test_a_lock_is_free_again_after_its_holder(tmp_path: Path):

@@ -52,3 +52,8 @@ def test_every_field_has_a_variable(project: Path):
     expected = settings.Settings(project, Path("/somewhere"), 1, 2, 3, 4, "http://mlflow", "s3://bucket", ("a", "b"))
     assert settings.read(environ) == expected
     assert expected.tracking_uri == "http://mlflow"
+
+
+def test_one_port_for_two_things_is_refused_with_both(project: Path):
+    with pytest.raises(UsageError, match=r"HEADRACE_HTTP_PORT and HEADRACE_ADMIN_PORT are both 8081"):
+        settings.read({"HEADRACE_HTTP_PORT": "8081"}, project)

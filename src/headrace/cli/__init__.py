@@ -80,9 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as failed:
         if failed.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        sys.exit(
-            _say(f"error: no room left for {failed.filename}: free some disk and run again", Unavailable.exit_code)
-        )
+        wanted = failed.filename or "what had to be written"
+        sys.exit(_say(f"error: no room left on the disk for {wanted}: free some and run again", Unavailable.exit_code))
     except Exception:
         traceback.print_exc()
         sys.exit(_say("error: this is a defect of Headrace; the lines above say where", 1))

@@ -130,7 +130,8 @@ def _models(here: Session) -> Iterator[Finding]:
             yield Finding("OK", name, "is not in service")
             continue
         lacking = sorted(set(route.split.weights) - ready)
-        level, fix = ("FAIL", f"headrace up {name}") if lacking else ("OK", "")
+        down = not any(state.pid for state in here.processes.states())
+        level, fix = ("WARN" if down else "FAIL", f"headrace up {name}") if lacking else ("OK", "")
         text = f"v{lacking} has traffic and is not ready" if lacking else f"v{route.split.stable} is in service"
         yield Finding(level, name, text, fix)
 

@@ -30,10 +30,11 @@ class Laptop:
         """
         running = {state.name for state in self._processes.states() if state.state in ("running", "starting")}
         wanted = self._programs()
+        ours = {getattr(self._settings, field) for fields in _PORTS.values() for field in fields}
         for program in wanted:
             if program.name not in running:
                 for field in _PORTS[program.name]:
-                    ports.require_free(getattr(self._settings, field), variable(field))
+                    ports.require_free(getattr(self._settings, field), variable(field), ours)
         self._settings.home.mkdir(parents=True, exist_ok=True)
         self._processes.start_daemon()
         return sum(self._processes.declare(program) for program in wanted) > 0

@@ -41,12 +41,13 @@ def holder(port: int) -> Listener | None:
     return Listener(port, None, None)
 
 
-def require_free(port: int, variable: str) -> None:
+def require_free(port: int, variable: str, ours: Set[int] = frozenset()) -> None:
     """Refuse a port that somebody has.
 
     Args:
         port: the port.
         variable: the environment variable that sets it, for the message.
+        ours: ports that are meant for something else of ours, and no way out.
 
     Raises:
         Conflict: somebody listens there.
@@ -57,7 +58,7 @@ def require_free(port: int, variable: str) -> None:
     except PermissionError as refused:
         raise UsageError(f"port {port} is not for ordinary users: set {variable} to one above 1023") from refused
     if has is not None:
-        raise Conflict(f"port {port} is taken by {has}: set {variable}={_free_above(port)} or stop it")
+        raise Conflict(f"port {port} is taken by {has}: set {variable}={_free_above(port, ours)} or stop it")
 
 
 def next_free(start: int, taken: Set[int] = frozenset()) -> int:
@@ -72,9 +73,9 @@ def next_free(start: int, taken: Set[int] = frozenset()) -> int:
     raise Conflict(f"no port from {start} to {_LAST} is free")
 
 
-def _free_above(port: int) -> int | str:
+def _free_above(port: int, ours: Set[int]) -> int | str:
     try:
-        return next_free(max(port, 1023) + 1)
+        return next_free(max(port, 1023) + 1, ours)
     except Conflict:
         return "another"
 
