@@ -60,7 +60,7 @@ def test_rejection_marks_the_broken_rules() -> None:
     html = page("binary", replace(evaluation("binary"), parity_flips=7))
     assert ">REJECTED<" in html
     assert html.count('<tr class="failed">') == 1
-    assert "answers 7 rows otherwise" in html
+    assert "7 decisions changed by the export" in html
 
 
 def test_without_a_champion_there_is_nothing_to_compare() -> None:

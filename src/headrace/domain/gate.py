@@ -156,7 +156,7 @@ def _absolute_rules(policy: GatePolicy, budgets: Budgets, evaluation: Evaluation
     yield Reason(
         "parity",
         0 <= evaluation.parity_flips <= policy.parity_flips_max and _is_number(evaluation.parity_max_difference),
-        f"the exported model answers {evaluation.parity_flips} rows otherwise, at most {policy.parity_flips_max} "
+        f"{evaluation.parity_flips} decisions changed by the export, at most {policy.parity_flips_max} "
         f"allowed; largest distance {told(evaluation.parity_max_difference)}",
     )
     latency, size = evaluation.latency_ms_p99, evaluation.size_mb
