@@ -1,5 +1,6 @@
 """What a data store does: it makes what is not there or out of date, and says what it has by hash."""
 
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -71,6 +72,13 @@ def test_a_second_call_does_nothing_and_a_changed_program_runs_again(project: Pa
 def test_a_stage_runs_with_this_python(project: Path) -> None:
     store(project).bring(STAGE)
     assert Path(runs(project)[0]).parent == Path(sys.executable).parent
+
+
+def test_a_project_outside_git_works_too(project: Path) -> None:
+    shutil.rmtree(project / ".git")
+    data = store(project)
+    assert data.bring(STAGE) == data.bring(STAGE)
+    assert len(runs(project)) == 1
 
 
 def test_outputs_that_were_removed_come_back(project: Path) -> None:

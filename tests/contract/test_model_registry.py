@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from headrace.adapters.local.laptop import Laptop
 from headrace.adapters.local.processes import Processes
-from headrace.adapters.mlflow_registry import MANIFEST, MlflowRegistry
+from headrace.adapters.mlflow_files import MANIFEST
+from headrace.adapters.mlflow_registry import MlflowRegistry
 from headrace.documents import plain, write_json
 from headrace.domain.contract import Budgets, BusinessValue, Contract, Feature, Label, LabelDelay, Rows
 from headrace.errors import DataError, IntegrityError, Unavailable

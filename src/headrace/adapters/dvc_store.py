@@ -44,11 +44,18 @@ class DvcStore:
                 "install headrace with its extra `s3`, or leave the variable empty"
             )
         with held(self._home / "lock", LOCK_TIMEOUT_S):
+            self._allow_no_git()
             self._choose_remote()
             self._dvc(DataError, f"{stage} failed", "repro", stage)
             outputs = _outputs(self._root / stage)
             self._push(stage, outputs)
         return outputs
+
+    def _allow_no_git(self) -> None:
+        """Let DVC work in a project that came as an archive, or in an image."""
+        in_git = any((folder / ".git").exists() for folder in (self._root, *self._root.parents))
+        if not in_git and "no_scm = true" not in self._config("config.local"):
+            self._dvc(HeadraceError, "DVC can't do without git here", "config", "--local", "core.no_scm", "true")
 
     def _push(self, stage: str, outputs: Mapping[str, str]) -> None:
         """Push unless these outputs were pushed to this remote before."""

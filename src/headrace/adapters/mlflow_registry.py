@@ -1,6 +1,5 @@
 """Runs, versions and aliases in MLflow, the only writer of them."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from headrace.adapters.mlflow_files import MANIFEST, digests, lay_out, verify
 from headrace.documents import bind, plain, write_json
 from headrace.domain.lineage import Lineage, ModelVersion
-from headrace.errors import DataError, HeadraceError, IntegrityError, Unavailable
+from headrace.errors import DataError, HeadraceError, Unavailable
 from headrace.ports import Judged, RunRecord
 
 _RUN_KEY = "headrace.run_key"
@@ -25,7 +25,6 @@ _CHAMPION = "headrace.champion"
 _ROLLOUT = "headrace.rollout"
 # MLflow adds this file to what it downloads; it says which version was asked for and is no part of the model.
 _META = "registered_model_meta"
-MANIFEST = "manifest.json"
 _MANIFEST_SCHEMA = 1
 
 
@@ -136,8 +135,8 @@ class MlflowRegistry:
             return known
         with tempfile.TemporaryDirectory() as scratch, self._translated():
             whole = Path(scratch) / "model"
-            _as_mlflow_model(directory, whole)
-            complete = replace(lineage, files=_digests(whole))
+            lay_out(directory, whole)
+            complete = replace(lineage, files=digests(whole))
             logged = self._client.create_logged_model(
                 self._experiment(lineage.model), name=lineage.model, source_run_id=lineage.experiment_run
             )
@@ -201,7 +200,7 @@ class MlflowRegistry:
     def download(self, version: ModelVersion, to: Path) -> Path:
         """See the port."""
         if to.is_dir():
-            _verify(version, to)
+            verify(version, to)
             return to
         to.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}-"))
@@ -209,7 +208,7 @@ class MlflowRegistry:
             with self._translated():
                 got = Path(self._artifacts(f"models:/{version.model}/{version.version}", dst_path=str(scratch)))
             (got / _META).unlink(missing_ok=True)
-            _verify(version, got)
+            verify(version, got)
             manifest = {"schema_version": _MANIFEST_SCHEMA, "model": version.model, "version": version.version}
             write_json(got / MANIFEST, {**manifest, "files": dict(version.lineage.files)})
             got.chmod(0o755)
@@ -285,48 +284,3 @@ def _version(found: Any) -> ModelVersion:
         raise DataError(f"version {found.version} of {found.name} was not registered by Headrace: it has no lineage")
     lineage = bind(Lineage, json.loads(found.tags[_LINEAGE]), f"lineage of {found.name} v{found.version}", DataError)
     return ModelVersion(found.name, int(found.version), lineage)
-
-
-def _as_mlflow_model(directory: Path, to: Path) -> None:
-    """Lay MLflow's own files (MLmodel, signature, example) around a model directory."""
-    import mlflow.onnx
-    import numpy as np
-    import onnx
-    from mlflow.models import infer_signature
-
-    from headrace.documents import read_json
-    from headrace.domain.contract import Contract
-    from headrace.domain.encoding import encode
-
-    contract = read_json(Contract, directory / "contract.json")
-    golden = json.loads((directory / "golden.json").read_text())
-    columns = {name: [row[name] for row in golden["rows"]] for name in contract.feature_names}
-    example = encode(contract, columns)
-    predictions = np.asarray(golden["predictions"], dtype=np.float32)
-    mlflow.onnx.save_model(
-        onnx.load_from_string((directory / "model.onnx").read_bytes()),
-        str(to),
-        pip_requirements=["onnxruntime"],
-        signature=infer_signature(example, predictions),
-        input_example=example,
-        onnx_execution_providers=["CPUExecutionProvider"],
-        metadata={"features": list(contract.feature_names)},
-    )
-    # MLflow writes the graph anew; what was judged is the file as it was.
-    shutil.copytree(directory, to, dirs_exist_ok=True)
-
-
-def _digests(directory: Path) -> dict[str, str]:
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return {path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def _verify(version: ModelVersion, directory: Path) -> None:
-    found = {name: digest for name, digest in _digests(directory).items() if name != MANIFEST}
-    recorded = dict(version.lineage.files)
-    if found != recorded:
-        wrong = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
-        raise IntegrityError(
-            f"{version.model} v{version.version} in {directory} is not what was registered: {', '.join(wrong)} differ; "
-            "remove the folder to fetch it again, and find out who changed it"
-        )

@@ -5,9 +5,10 @@ import io
 import os
 import shutil
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -55,15 +56,12 @@ class LocalKfpRunner:
 
     def _run(self, request: TrainingRequest, folder: Path) -> None:
         sys.path.insert(0, str(self._settings.root))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _environment(self._settings, folder / "tmp"):
             # kfp advises a container for images whose name lacks "python".
             warnings.simplefilter("ignore")
             from kfp import local
 
             pipeline = importlib.import_module("pipelines.training").training
-            os.environ[variable("project")] = str(self._settings.root)
-            os.environ[variable("home")] = str(self._settings.home)
-            os.environ[running.RUNNER_PID] = str(os.getpid())
             local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder), raise_on_error=True)
             pipeline(model=request.model, overrides=list(request.overrides), reason=request.reason)
 
@@ -71,6 +69,31 @@ class LocalKfpRunner:
         finished = sorted(path for path in runs.iterdir() if path.is_dir())
         for old in finished[:-_KEPT_RUNS]:
             shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _environment(settings: Settings, scratch: Path) -> Iterator[None]:
+    """What steps find in their environment; kfp and Feast never remove their temporary files, so those get a place."""
+    scratch.mkdir()
+    given = {
+        variable("project"): str(settings.root),
+        variable("home"): str(settings.home),
+        running.RUNNER_PID: str(os.getpid()),
+        "TMPDIR": str(scratch),
+    }
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    tempfile.tempdir = None
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        tempfile.tempdir = None
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def outputs(folder: Path, name: str) -> Path | None:
