@@ -1,6 +1,8 @@
 """The ModelRegistry port: one suite for the fake and for a real MLflow server."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -197,3 +199,14 @@ def test_a_server_that_is_not_there_is_unavailable_with_its_address(monkeypatch:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(Unavailable, match=f"127.0.0.1:{port}"):
         registry.alias("coin", "champion")
+
+
+def test_talking_to_mlflow_does_not_load_feast(server: Settings):
+    """Feast's plug-in would cost six seconds a process, and hand the pod's token to MLflow."""
+    code = (
+        "import sys\n"
+        "from headrace.adapters.mlflow_registry import MlflowRegistry\n"
+        f"assert MlflowRegistry({server.tracking_uri!r}).alias('nobody', 'champion') is None\n"
+        "assert 'feast' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -52,6 +52,7 @@ class MlflowRegistry:
             variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
             for noisy in ("mlflow", "urllib3.connectionpool"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
+            _leave_feast_out()
             _reach_directly(self._uri)
             mlflow.set_tracking_uri(self._uri)
             mlflow.set_registry_uri(self._uri)
@@ -263,6 +264,22 @@ class MlflowRegistry:
                 raise HeadraceError(f"MLflow refuses: {failed}") from failed
             cause = str(failed).splitlines()[0][:300]
             raise Unavailable(f"MLflow at {self._uri} does not answer ({cause}): `headrace up` starts it") from failed
+
+
+def _leave_feast_out() -> None:
+    """Keep Feast's plug-in out of MLflow's requests.
+
+    It would import all of Feast, six seconds in every process, to send MLflow a token: of MLFLOW_TRACKING_TOKEN, which
+    MLflow sends by itself, or else the pod's service account token, which is not MLflow's to see.
+    """
+    from mlflow.utils import plugins
+
+    every = plugins.get_entry_points
+    plugins.get_entry_points = lambda group: [e for e in every(group) if not e.value.startswith("feast.")]
+    try:
+        import mlflow.tracking.request_header.registry  # noqa: F401 - plug-ins are loaded when it is imported
+    finally:
+        plugins.get_entry_points = every
 
 
 def _reach_directly(uri: str) -> None:
