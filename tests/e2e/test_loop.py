@@ -178,6 +178,38 @@ def test_rollback_is_one_write(shell: Shell):
     assert model(shell)["weights"] == {"2": 100}
 
 
+@pytest.mark.parametrize(
+    "arguments", [["up"], ["run", "flight_delay", "as_of=2013-10-01"], ["rollback", "flight_delay"], ["down"]]
+)
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(shell: Shell, arguments: list[str]):
+    before = shell.json("status")["models"]
+    pids = {p["name"]: p["pid"] for p in shell.json("status")["processes"]}
+    assert shell.run(*arguments, "--dry-run").stderr
+    assert shell.json("status")["models"] == before
+    assert {p["name"]: p["pid"] for p in shell.json("status")["processes"]} == pids
+
+
+def test_a_rollback_cuts_a_rollout_short(shell: Shell):
+    """A run is killed with its canary at 5 %; the operator takes the canary away; nothing of it stays."""
+    run = shell.start("run", "flight_delay", "as_of=2013-10-01")
+    assert run.stdout is not None
+    read_until(run.stdout, "v2 95 %, v3 5 %")
+    shell.run("rollback", "flight_delay")
+    assert model(shell)["weights"] == {"2": 100}
+    said = run.stdout.read()
+    assert run.wait(60) == 5, said
+    assert "flight_delay" in said
+    assert set(model(shell)["endpoints"]) == {"1", "2"}
+
+
+def test_a_rollout_that_was_cut_short_goes_on_with_the_same_command(shell: Shell):
+    said = shell.run("run", "flight_delay", "as_of=2013-10-01").stderr
+    assert "goes on" in said
+    assert model(shell)["weights"] == {"3": 100}
+    shell.run("rollback", "flight_delay")
+    assert model(shell)["weights"] == {"2": 100}
+
+
 def test_a_killed_process_comes_back_by_itself(shell: Shell):
     pids = {p["name"]: p["pid"] for p in shell.json("status")["processes"]}
     os.kill(pids["flight-delay-v2"], signal.SIGKILL)

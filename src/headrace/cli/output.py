@@ -80,8 +80,17 @@ class Steps:
             return
         self.close()
         from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
 
-        self._status = Console(stderr=True).status(f"[dim]{text}[/dim]", spinner="dots")
+        # Not `Console.status`: it takes stdout over, and with it the events of the steps.
+        self._status = Live(
+            Spinner("dots", text),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._status.start()
 
     def _line(self, text: str) -> None:

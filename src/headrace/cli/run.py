@@ -10,11 +10,14 @@ from headrace.cli.session import Session, session
 from headrace.documents import plain, read_json
 from headrace.domain.lineage import ModelVersion
 from headrace.domain.request import TrainingRequest
-from headrace.domain.rollout import describe, rolled_back
-from headrace.errors import UsageError
+from headrace.domain.rollout import Split, describe, rolled_back
+from headrace.errors import Conflict, UsageError
+from headrace.ports import Route
 from headrace.steps.handover import PLAN, REPORT, ROLLOUT, VERDICT, Plan, Rollout
 
 NOT_PROMOTED = 7
+_SWAPS = 5
+_START_S = 60.0
 
 
 @click.command("run")
@@ -57,8 +60,10 @@ def run_pipeline(here: Session, request: TrainingRequest, steps: Steps) -> dict[
         if answered:
             talk(answered["summary"])
             return answered
-        folder = bootstrap.runner(here.settings).submit(request, steps.follow)
-        steps.close()
+        try:
+            folder = bootstrap.runner(here.settings).submit(request, steps.follow)
+        finally:
+            steps.close()
         return _outcome(folder, request.model)
 
 
@@ -67,7 +72,9 @@ def _answered(here: Session, plan: Plan, steps: Steps) -> dict[str, Any] | None:
     model, registry = plan.request.model, here.platform.registry
     version = registry.find(model, plan.run_key)
     if version is not None:
-        outcome = registry.rollout(model, version.version) or _finish(here, plan, version, steps)
+        outcome = registry.rollout(model, version.version)
+        if outcome is None or here.platform.router.read(model) is None:
+            outcome = _finish(here, plan, version, steps)
         route = here.platform.router.read(model)
         in_service = route is not None and route.split.stable == version.version
         where = "it is in service" if in_service else f"its rollout: {outcome}; headrace rollback puts it back"
@@ -85,7 +92,7 @@ def _finish(here: Session, plan: Plan, version: ModelVersion, steps: Steps) -> s
     from headrace import running
     from headrace.steps.deploy import Clock, roll_out
 
-    talk(f"{plan.request.model} v{version.version} is registered; its rollout was cut off and goes on")
+    talk(f"{plan.request.model} v{version.version} is registered, but its rollout has not ended: it goes on")
     with running.heard_by(steps.follow):
         done = roll_out(here.platform, version, plan.config.rollout, Clock())
     return "finished" if done.finished else f"taken back: {done.reason}"
@@ -140,30 +147,64 @@ def _explain(here: Session, request: TrainingRequest, as_json: bool) -> None:
 @dry_run_option
 @json_option
 def rollback_command(model: str, to: int | None, dry_run: bool, as_json: bool) -> None:
-    """Give all traffic of MODEL back to the version before, at once: it still runs."""
+    """Give all traffic of MODEL back to the version before, at once: it still runs.
+
+    Works during a rollout too, which then ends.
+    """
     here = session()
-    platform, name = here.platform, here.model(model)
-    route = platform.router.read(name)
+    name = here.model(model)
+    if dry_run:
+        route = _route(here, name)
+        talk(f"{name}: {describe(route.split.weights)} would become {describe(_target(route, to).weights)}")
+        return
+    before, written = _go_back(here, name, to)
+    talk(f"{name}: {describe(written.split.weights)}", bold=True)
+    here.platform.registry.set_alias(name, "champion", written.split.stable)
+    if before.split.canary is not None and before.split.canary != written.split.stable:
+        here.platform.deployer.stop(name, before.split.canary)
+    if as_json:
+        data(plain(written))
+
+
+def _route(here: Session, model: str) -> Route:
+    route = here.platform.router.read(model)
     if route is None:
-        raise UsageError(f"{name} is not in service, so there is nothing to go back from: headrace up {name}")
+        raise UsageError(f"{model} is not in service, so there is nothing to go back from: headrace up {model}")
+    return route
+
+
+def _target(route: Route, to: int | None) -> Split:
     split = rolled_back(route.split, to)
     if split is None:
         lacks = "no version before" if to is None else "nothing to go back from"
         raise UsageError(
-            f"{name} answers with v{route.split.stable} and has {lacks}; headrace models lists what --to can name"
+            f"{route.model} answers with v{route.split.stable} and has {lacks}; "
+            "headrace models lists what --to can name"
         )
-    if dry_run:
-        talk(f"{name}: {describe(route.split.weights)} would become {describe(split.weights)}")
-        return
-    with here.running(name):
-        if split.stable not in {endpoint.version for endpoint in platform.deployer.running(name) if endpoint.ready}:
-            version = platform.registry.version(name, split.stable)
+    return split
+
+
+def _go_back(here: Session, model: str, to: int | None) -> tuple[Route, Route]:
+    """Write the earlier split; no lock, so that a rollout can be cut short: its driver loses the next swap.
+
+    Returns:
+        The routes before and after.
+
+    Raises:
+        Conflict: the weights changed under our hands again and again.
+    """
+    platform = here.platform
+    left = _SWAPS
+    while True:
+        before = _route(here, model)
+        split = _target(before, to)
+        if split.stable not in {endpoint.version for endpoint in platform.deployer.running(model) if endpoint.ready}:
+            version = platform.registry.version(model, split.stable)
             folder = platform.registry.download(version, here.settings.home / "versions" / version.release)
-            platform.deployer.start(version, folder, 60)
-        written = platform.router.write(name, split, route.generation, "rolled back by hand")
-        talk(f"{name}: {describe(written.split.weights)}", bold=True)
-        platform.registry.set_alias(name, "champion", written.split.stable)
-        if route.split.canary is not None and route.split.canary != written.split.stable:
-            platform.deployer.stop(name, route.split.canary)
-    if as_json:
-        data(plain(written))
+            platform.deployer.start(version, folder, _START_S)
+        try:
+            return before, platform.router.write(model, split, before.generation, "rolled back by hand")
+        except Conflict:
+            left -= 1
+            if not left:
+                raise

@@ -112,7 +112,7 @@ class _Rollout:
     def shift(self, route: Route) -> tuple[str | None, Route]:
         """Move the weights up the steps; back to what was there before when the evidence is against it."""
         model, number = self.version.model, self.version.version
-        if route.split.stable == number and route.split.canary is None:
+        if route.split.stable == number:
             return None, route
         before = Split(stable=route.split.stable, previous=route.split.previous)
         reached = route.split.canary_pct if route.split.canary == number else 0
@@ -159,12 +159,11 @@ class _Rollout:
 
     def _observe(self, before: Counts | None, elapsed_s: float) -> Observation:
         """What came since `before`. A process that restarted counts from zero: that is no evidence, and not alive."""
-        ready = {e.version: e.ready for e in self.platform.deployer.running(self.version.model)}
+        running = self.platform.deployer.running(self.version.model)
+        ready = any(e.ready for e in running if e.version == self.version.version)
         now = self._counts()
         if now is None or before is None:
-            return Observation(0, 0, elapsed_s, ready.get(self.version.version, False) and None)
+            return Observation(0, 0, elapsed_s, None if ready else False)
         answers, errors = now.answers - before.answers, now.errors - before.errors
         restarted = answers < 0 or errors < 0
-        return Observation(
-            max(answers, 0), max(errors, 0), elapsed_s, not restarted and ready.get(self.version.version, False)
-        )
+        return Observation(max(answers, 0), max(errors, 0), elapsed_s, ready and not restarted)

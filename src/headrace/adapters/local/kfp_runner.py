@@ -122,4 +122,5 @@ class _Lines(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        self._file.flush()
+        if not self._file.closed:
+            self._file.flush()
