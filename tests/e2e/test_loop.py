@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -30,6 +30,7 @@ class Shell:
 
     home: Path
     environment: dict[str, str]
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def run(self, *arguments: str, code: int = 0, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -51,7 +52,7 @@ class Shell:
         return [str(Path(sys.executable).with_name("headrace")), *arguments]
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        run = subprocess.Popen(
             self.command(*arguments),
             cwd=ROOT,
             env=self.environment,
@@ -60,6 +61,8 @@ class Shell:
             text=True,
             start_new_session=True,
         )
+        self.started.append(run)
+        return run
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,19 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     finally:
         made.run("down")
         assert not leftovers.tethered(os.path.realpath(home)), "down left processes behind"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running(shell: Shell) -> Iterator[None]:
+    """A command that a failed test left running would hold the model for the tests after it."""
+    yield
+    for run in shell.started:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        if run.stdout:
+            run.stdout.close()
+    shell.started.clear()
 
 
 def model(shell: Shell, name: str = "flight_delay") -> dict:

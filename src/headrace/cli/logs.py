@@ -1,5 +1,6 @@
 """`headrace logs` and `headrace open`."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -24,10 +25,11 @@ def logs_command(names: tuple[str, ...], follow: bool, line_count: int) -> None:
         raise UsageError(f"there is no log of {', '.join(unknown)}; there are {', '.join(files) or 'none yet'}")
     chosen = {name: files[name] for name in names} if names else files
     places = {name: _show_last(name, path, line_count, len(chosen) > 1) for name, path in chosen.items()}
-    while follow:
-        time.sleep(0.3)
-        for name, path in chosen.items():
-            places[name] = _show_new(name, path, places[name], len(chosen) > 1)
+    with contextlib.suppress(KeyboardInterrupt):
+        while follow:
+            time.sleep(0.3)
+            for name, path in chosen.items():
+                places[name] = _show_new(name, path, places[name], len(chosen) > 1)
 
 
 def _show_last(name: str, path: Path, line_count: int, named: bool) -> int:
