@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Asks the proxy for one version, whatever the weights say.
-VERSION_HEADER = "Headrace-Version"
-
 
 class HttpProber:
     """The Prober port."""
@@ -16,6 +13,8 @@ class HttpProber:
     def send(self, url: str, model: str, rows: Sequence[Mapping[str, Any]], version: int | None = None) -> int:
         """See the port."""
         import httpx
+
+        from headrace.client.conversation import VERSION_HEADER
 
         headers = {} if version is None else {VERSION_HEADER: str(version)}
         try:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import click
 from headrace.cli.output import data, json_option, table
 from headrace.cli.session import session
 from headrace.domain.contract import Contract, Feature
-from headrace.errors import DataError, Unavailable, UsageError
+from headrace.errors import DataError, UsageError
 
 
 @click.command("predict")
@@ -29,45 +28,22 @@ from headrace.errors import DataError, Unavailable, UsageError
 @json_option
 def predict_command(model: str, path: Path | None, version: int | None, as_json: bool) -> None:
     """Ask MODEL for predictions: of the rows in a file, or of the contract's example."""
+    from headrace.client import Client
     from headrace.documents import plain
     from headrace.steps.plan import contract_of
 
     here = session()
     contract = contract_of(here.platform, here.model(model))
     rows = [plain(contract)["example"]] if path is None else read_rows(contract, path)
-    url = f"{here.platform.router.url(contract.model)}/v1/models/{contract.model}/predict"
-    answer = _ask(url, rows, version)
+    # Our own services are never behind a proxy of the environment.
+    with Client(here.platform.router.url(contract.model), timeout_s=30, trust_env=False) as client:
+        answer = client.predict(contract.model, rows, version=version).to_dict()
     if as_json:
         data(answer)
         return
     items = answer["predictions"]
     heads = tuple(items[0])
     table(tuple(head.upper() for head in (*heads, "version")), [(*item.values(), answer["version"]) for item in items])
-
-
-def _ask(url: str, rows: Sequence[Mapping[str, Any]], version: int | None) -> Any:
-    import httpx
-
-    from headrace.adapters.http_prober import VERSION_HEADER
-
-    headers = {} if version is None else {VERSION_HEADER: str(version)}
-    try:
-        answer = httpx.post(url, json={"rows": list(rows)}, headers=headers, timeout=30, trust_env=False)
-    except httpx.HTTPError as failed:
-        raise Unavailable(f"{url} does not answer ({failed}): start the platform with `headrace up`") from failed
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        raise UsageError(f"nothing answers for this model at {url}: put it in service with `headrace up`")
-    if answer.is_success:
-        return answer.json()
-    kind = Unavailable if answer.is_server_error else DataError
-    raise kind(f"{url} answers {answer.status_code}: {_sentence(answer)}")
-
-
-def _sentence(answer: Any) -> str:
-    try:
-        return str(answer.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return str(answer.text[:300])
 
 
 def read_rows(contract: Contract, path: Path) -> list[dict[str, Any]]:
