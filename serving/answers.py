@@ -16,7 +16,7 @@ def predict_answer(model: LoadedModel, predictions: Predictions) -> bytes:
     Each prediction has an id of its own, by which its label can be joined later.
     """
     values = [_named(model, value) for value in predictions.tolist()]
-    ids = _ids(len(values))
+    ids = prediction_ids(len(values))
     items = [{"id": one, **value} for one, value in zip(ids, values, strict=True)]
     return orjson.dumps({"model": model.name, "version": model.version, "predictions": items})
 
@@ -31,7 +31,8 @@ def _named(model: LoadedModel, value: Any) -> dict[str, Any]:
             return {"probabilities": dict(zip(model.contract.label.classes, value, strict=True))}
 
 
-def _ids(count: int) -> list[str]:
+def prediction_ids(count: int) -> list[str]:
+    """As many new ids, each of 32 hexadecimal digits."""
     # One call for all: the system call costs more than the bytes.
     digits = os.urandom(_ID_BYTES * count).hex()
     return [digits[i : i + 2 * _ID_BYTES] for i in range(0, len(digits), 2 * _ID_BYTES)]

@@ -7,7 +7,8 @@ from starlette.responses import Response
 from serving.headers import AnswerHeaders
 from serving.limits import Limits
 from serving.model import LoadedModel
-from serving.protocol import status_routes
+from serving.predict import read_rows
+from serving.protocol import protocol_routes
 from serving.refusals import refuse_http, refuse_unexpected
 from serving.schema import predict_operation
 from serving.service import Service
@@ -37,12 +38,12 @@ def create_app(model: LoadedModel, limits: Limits | None = None) -> FastAPI:
     )
     app.state.service = service
     app.add_middleware(AnswerHeaders, version=model.version, draining=lambda: service.draining)
-    app.add_exception_handler(HTTPException, refuse_http(model.name, path))
+    app.add_exception_handler(HTTPException, refuse_http(model.name, model.version, path))
     app.add_exception_handler(Exception, refuse_unexpected)
-    app.include_router(status_routes(service))
+    app.include_router(protocol_routes(service))
 
     @app.post(path, summary="Predict rows", openapi_extra=predict_operation(model, service.limits))
     async def predict(request: Request) -> Response:
-        return await service.predict(request)
+        return await service.respond(request, read_rows)
 
     return app

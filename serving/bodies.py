@@ -1,6 +1,7 @@
 """A request's body to rows, with bounds on size, time and depth."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,14 +13,19 @@ from serving.refusals import Refusal
 Row = dict[str, Any]
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
+async def read_body(request: Request, limits: Limits, media_types: Sequence[str] = ("application/json",)) -> bytes:
     """Read the body, at most `limits.body_bytes` of it.
 
+    Args:
+        request: whose body it is.
+        limits: of its size and time.
+        media_types: what it may be sent as; "" is without saying.
+
     Raises:
-        Refusal: 415 not JSON, 413 too long, 408 too slow, 400 broken off.
+        Refusal: 415 another type, 413 too long, 408 too slow, 400 broken off.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(415, "send the body as application/json")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in media_types:
+        raise Refusal(415, f"send the body as {' or '.join(filter(None, media_types))}")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Refusal(415, "send the body without content encoding")
     declared = request.headers.get("content-length", "")
@@ -64,7 +70,7 @@ def parse_rows(body: bytes, limits: Limits) -> list[Row]:
     if body.count(b"{") + body.count(b"[") > 2 * limits.rows + 2:
         # Before decoding: half a million empty lists fit in 2 MiB and take a tenth of a second to make and forget.
         raise _too_many(limits)
-    document = _decode(body)
+    document = decode(body)
     if not isinstance(document, dict) or document.keys() != {"rows"}:
         raise Refusal(400, 'the body has to be {"rows": [{feature: value, ...}, ...]}, with no other key')
     rows = document["rows"]
@@ -82,7 +88,12 @@ def _too_many(limits: Limits) -> Refusal:
     return Refusal(413, f"a request has at most {limits.rows} rows, without lists or objects in them: send fewer")
 
 
-def _decode(body: bytes) -> Any:
+def decode(body: bytes) -> Any:
+    """JSON to values; NaN and Infinity are not JSON.
+
+    Raises:
+        Refusal: 400 it is not JSON.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as broken:

@@ -1,50 +1,30 @@
-"""Health and metadata as the Open Inference Protocol (version 2) has them."""
+"""The routes of the Open Inference Protocol (version 2), and metrics."""
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
 import headrace
 from headrace.domain.contract import Contract, Feature
+from serving.infer import read_infer
+from serving.infer_schema import DATATYPES, infer_operation
+from serving.outputs import output_metadata
 from serving.refusals import Refusal, json_response
 from serving.service import Service
 
-_DATATYPES = {"float": "FP32", "int": "INT64", "bool": "BOOL", "category": "BYTES"}
+_EXTENSIONS = ["binary_tensor_data"]
 
 
-def status_routes(service: Service) -> APIRouter:
-    """Everything but predictions: liveness, readiness, metadata and metrics."""
-    model = service.model
+def protocol_routes(service: Service) -> APIRouter:
+    """Liveness, readiness, metadata, infer and metrics."""
     routes = APIRouter()
-
-    def readiness(answer: dict[str, Any]) -> Response:
-        if service.draining:
-            return Refusal(503, "draining: send requests elsewhere").response()
-        return json_response(answer)
-
-    @routes.get("/v2/health/live", summary="Whether the process answers")
-    async def live() -> Response:
-        return json_response({"live": True})
-
-    @routes.get("/v2/health/ready", summary="Whether requests are welcome", responses=_READINESS)
-    async def ready() -> Response:
-        return readiness({"ready": True})
-
-    @routes.get(
-        f"/v2/models/{model.name}/ready", summary="Whether requests for the model are welcome", responses=_READINESS
-    )
-    async def model_ready() -> Response:
-        return readiness({"name": model.name, "ready": True})
-
-    @routes.get("/v2", summary="What serves")
-    async def server() -> Response:
-        return json_response({"name": "headrace", "version": headrace.__version__, "extensions": []})
-
-    @routes.get(f"/v2/models/{model.name}", summary="What the model takes and gives")
-    async def metadata() -> Response:
-        return json_response(_metadata(model.contract, model.version))
+    _add_server_routes(routes, service)
+    model = service.model
+    # The running version as it is: another one is an unknown path, like another model.
+    for path in (f"/v2/models/{model.name}", f"/v2/models/{model.name}/versions/{model.version}"):
+        _add_model_routes(routes, service, path)
 
     @routes.get("/metrics", summary="Metrics in Prometheus' text format", response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -53,28 +33,56 @@ def status_routes(service: Service) -> APIRouter:
     return routes
 
 
+def _add_server_routes(routes: APIRouter, service: Service) -> None:
+    @routes.get("/v2/health/live", summary="Whether the process answers")
+    async def live() -> Response:
+        return json_response({"live": True})
+
+    @routes.get("/v2/health/ready", summary="Whether requests are welcome", responses=_READINESS)
+    async def ready() -> Response:
+        return _readiness(service, {"ready": True})
+
+    @routes.get("/v2", summary="What serves")
+    async def server() -> Response:
+        return json_response({"name": "headrace", "version": headrace.__version__, "extensions": _EXTENSIONS})
+
+
+def _add_model_routes(routes: APIRouter, service: Service, path: str) -> None:
+    model = service.model
+
+    @routes.get(path, summary="What the model takes and gives")
+    async def metadata() -> Response:
+        return json_response(_metadata(model.contract, model.version))
+
+    @routes.get(f"{path}/ready", summary="Whether requests for the model are welcome", responses=_READINESS)
+    async def model_ready() -> Response:
+        return _readiness(service, {"name": model.name, "ready": True})
+
+    @routes.post(f"{path}/infer", summary="Predict tensors", openapi_extra=infer_operation(model, service.limits))
+    async def infer(request: Request) -> Response:
+        return await service.respond(request, read_infer)
+
+
+def _readiness(service: Service, answer: dict[str, Any]) -> Response:
+    if service.draining:
+        return Refusal(503, "draining: send requests elsewhere").response()
+    return json_response(answer)
+
+
 _READINESS: dict[int | str, dict[str, Any]] = {503: {"description": "The service is draining."}}
 
 
 def _metadata(contract: Contract, version: int) -> dict[str, Any]:
+    # The inputs are one for each feature, and not the encoded matrix: the names, the types and the words of the
+    # categories are what a client has, and one that fills in whatever is listed must not be told of both.
     return {
         "name": contract.model,
         "versions": [str(version)],
-        "platform": "onnxruntime_onnx",
+        "platform": "onnx_onnxv1",
         "inputs": [_input(feature) for feature in contract.features],
-        "outputs": [_output(contract)],
+        "outputs": output_metadata(contract),
     }
 
 
 def _input(feature: Feature) -> dict[str, Any]:
-    return {"name": feature.name, "datatype": _DATATYPES[feature.type], "shape": [-1]}
-
-
-def _output(contract: Contract) -> dict[str, Any]:
-    match contract.task:
-        case "binary":
-            return {"name": "probability", "datatype": "FP32", "shape": [-1]}
-        case "regression":
-            return {"name": "value", "datatype": "FP32", "shape": [-1]}
-        case "multiclass":
-            return {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(contract.label.classes)]}
+    return {"name": feature.name, "datatype": DATATYPES[feature.type], "shape": [-1]}

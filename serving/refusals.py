@@ -42,7 +42,7 @@ def first_few(problems: Sequence[str]) -> str:
     return "; ".join(shown) + ("; and more" if len(problems) > _SENTENCES else "")
 
 
-def refuse_http(model: str, path: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+def refuse_http(model: str, version: int, path: str) -> Callable[[Request, Exception], Awaitable[Response]]:
     """The handler for what the router refuses: unknown paths and methods."""
 
     async def handle(_request: Request, problem: Exception) -> Response:
@@ -50,7 +50,8 @@ def refuse_http(model: str, path: str) -> Callable[[Request, Exception], Awaitab
             raise problem
         sentence = f"{problem.detail}: GET /docs says which methods and paths there are"
         if problem.status_code == 404:
-            sentence = f"there is nothing here: this service answers for {model}, at POST {path}; GET /docs says how"
+            here = f"this service answers for {model} version {version}, at POST {path}"
+            sentence = f"there is nothing here: {here}; GET /docs says how"
         return Refusal(problem.status_code, sentence, problem.headers).response()
 
     return handle

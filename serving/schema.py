@@ -20,7 +20,7 @@ _REFUSALS = {
     400: "The body is not of the contract's form.",
     408: "The body did not arrive in time.",
     413: "Too many bytes or rows.",
-    415: "The body is not application/json.",
+    415: "The body is of another media type.",
     500: "The model failed, or its answer is not a finite number.",
     503: "Too many requests are under way: try again after `Retry-After` seconds.",
 }
@@ -37,9 +37,7 @@ def predict_operation(model: LoadedModel, limits: Limits) -> dict[str, Any]:
             "rows": {"type": "array", "minItems": 1, "maxItems": limits.rows, "items": row_schema(contract)}
         },
     }
-    answers = {
-        str(status): {"description": text, "content": {_JSON: {"schema": _ERROR}}} for status, text in _REFUSALS.items()
-    }
+    answers = refusal_answers()
     answers["200"] = {
         "description": "One prediction for each row, in the order of the rows.",
         "content": {_JSON: {"schema": _answer_schema(model)}},
@@ -48,6 +46,13 @@ def predict_operation(model: LoadedModel, limits: Limits) -> dict[str, Any]:
     return {
         "requestBody": {"required": True, "content": {_JSON: {"schema": body, "example": example}}},
         "responses": answers,
+    }
+
+
+def refusal_answers() -> dict[str, Any]:
+    """What a request for predictions is answered with when it gets none, by status."""
+    return {
+        str(status): {"description": text, "content": {_JSON: {"schema": _ERROR}}} for status, text in _REFUSALS.items()
     }
 
 
@@ -68,7 +73,7 @@ def _feature_schema(feature: Feature) -> dict[str, Any]:
             # The range is not a limit: a value outside it is answered and counted.
             schema |= {"type": "number", "minimum": -_FLOAT32_MAX, "maximum": _FLOAT32_MAX}
         case "int":
-            schema |= {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}
+            schema |= {"type": "integer", "minimum": -_FLOAT32_MAX, "maximum": _FLOAT32_MAX}
         case "bool":
             schema |= {"type": "boolean"}
         case "category" if feature.missing:
@@ -84,9 +89,6 @@ def _description(feature: Feature) -> str:
     parts = [feature.description.rstrip(". ")]
     if feature.unit:
         parts.append(f"Unit: {feature.unit}")
-    if feature.type == "int":
-        # JSON Schema can't tell 3.0 from 3, but the contract does.
-        parts.append("Written without a decimal point")
     if feature.range:
         parts.append(f"Plausible from {feature.range[0]:g} to {feature.range[1]:g}; values outside are counted")
     if feature.type == "category" and feature.missing:

@@ -1,24 +1,46 @@
-"""The predict request from its body to its answer, and whether more are welcome."""
+"""A request for predictions from its body to its answer, and whether more are welcome."""
 
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import anyio
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.answers import predict_answer
-from serving.bodies import Row, parse_rows, read_body
+from headrace.domain.encoding import Matrix
 from serving.limits import Limits
 from serving.metrics import Metrics
-from serving.model import LoadedModel
+from serving.model import LoadedModel, Predictions
 from serving.refusals import Refusal, first_few
 from serving.rows import RowProblems
 
 _log = logging.getLogger("headrace.serving")
+
+
+class Question(Protocol):
+    """A request whose form has been understood, in whichever of the two APIs it was asked."""
+
+    @property
+    def row_count(self) -> int:
+        """How many rows it has."""
+
+    def matrix(self) -> Matrix:
+        """Its rows as the model takes them.
+
+        Raises:
+            RowProblems: some rows break the contract.
+            Refusal: they are not what the request says they are.
+        """
+
+    def response(self, predictions: Predictions) -> Response:
+        """The answer, with a prediction for every row."""
+
+
+Read = Callable[[Request, LoadedModel, Limits], Awaitable[Question]]
 
 
 class Service:
@@ -44,11 +66,11 @@ class Service:
         self.draining = True
         self.metrics.ready(False)
 
-    async def predict(self, request: Request) -> Response:
-        """Answer a predict request, whatever it is, and count it."""
+    async def respond(self, request: Request, read: Read) -> Response:
+        """Answer a request for predictions, whatever it is, and count it."""
         start = time.perf_counter()
         try:
-            answer = Response(await self._admit(request), media_type="application/json")
+            answer = await self._admit(request, read)
         except Refusal as refusal:
             answer = refusal.response()
         except Exception as unforeseen:
@@ -57,35 +79,35 @@ class Service:
         self.metrics.answered(answer.status_code, time.perf_counter() - start)
         return answer
 
-    async def _admit(self, request: Request) -> bytes:
+    async def _admit(self, request: Request, read: Read) -> Response:
         if self.in_flight >= self.limits.in_flight:
             raise Refusal(503, "too many requests are under way: try again", {"Retry-After": "1"})
         self.in_flight += 1
         try:
-            rows = parse_rows(await read_body(request, self.limits), self.limits)
-            if len(rows) <= self.model.inline_rows:
-                return self.answer(rows)
-            return await anyio.to_thread.run_sync(self.answer, rows, limiter=self._thread)
+            question = await read(request, self.model, self.limits)
+            if question.row_count <= self.model.inline_rows:
+                return self.answer(question)
+            return await anyio.to_thread.run_sync(self.answer, question, limiter=self._thread)
         finally:
             self.in_flight -= 1
 
-    def answer(self, rows: Sequence[Row]) -> bytes:
-        """Predict rows and say it in JSON.
+    def answer(self, question: Question) -> Response:
+        """Predict the rows that are asked about.
 
         Raises:
             Refusal: 400 rows break the contract, 500 the model answers something that is not a number.
         """
         try:
-            matrix = self.model.matrix(rows)
+            matrix = question.matrix()
         except RowProblems as problems:
             raise Refusal(400, first_few(problems.sentences)) from problems
         predictions = self.model.predict(matrix)
-        finite = np.isfinite(predictions.reshape(len(rows), -1)).all(axis=1)
+        finite = np.isfinite(predictions.reshape(len(matrix), -1)).all(axis=1)
         self.metrics.predicted(matrix)
         if not finite.all():
             self.metrics.nonfinite(int((~finite).sum()))
             raise Refusal(500, f"the model has no finite answer for rows[{int(np.argmin(finite))}]")
-        return predict_answer(self.model, predictions)
+        return question.response(predictions)
 
 
 def _log_unforeseen(problem: Exception) -> None:

@@ -22,6 +22,7 @@ from headrace.domain.encoding import encode
 from serving.app import create_app
 from serving.limits import Limits
 from serving.loading import load
+from tests.serving.service_process import Process
 
 VERSION = 3
 FEATURES = (
@@ -155,3 +156,14 @@ def client(make_client: Callable[..., TestClient]) -> Iterator[TestClient]:
     """A client for the binary model; one event loop for the whole test."""
     with make_client() as one:
         yield one
+
+
+@pytest.fixture(scope="module")
+def running(directories: dict[str, Path]) -> Iterator[Process]:
+    """One service for the tests that leave it running."""
+    service = Process(directories["binary"])
+    try:
+        yield service.until_listening()
+    finally:
+        assert service.stop() == 0
+        service.close()

@@ -2,35 +2,34 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 # 413, for too many rows, is not among Schemathesis' own refusals.
 CONFIG = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": [400, 413]}}})
 PATH = "/v1/models/flight_delay/predict"
-
-
-def has_odd_integer(body) -> bool:
-    """JSON Schema takes 3.0 for an integer, and Schemathesis 1.8446744073709552e19 for one up to 2**64 - 1."""
-    values = [row.get("distance", 0) for row in body["rows"]]
-    return any(isinstance(value, float) or not -(2**63) <= value < 2**64 for value in values)
+INFER = ("/v2/models/flight_delay/infer", "/v2/models/flight_delay/versions/3/infer")
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_app_does_what_it_says(make_client, task, mode):
     # A small cap on rows, so that it is cheap to break.
     api = schemathesis.openapi.from_asgi("/openapi.json", make_client(task, rows=20).app, config=CONFIG)
-    operations = [found.ok() for found in api.get_all_operations()]
+    # The paths with the version are the same handlers.
+    operations = [found.ok() for found in api.get_all_operations() if "/versions/" not in found.ok().path]
     assert PATH in {operation.path for operation in operations}
     if mode is GenerationMode.NEGATIVE:
         # The others take nothing, so nothing can be wrong about it.
-        operations = [operation for operation in operations if operation.path == PATH]
+        operations = [operation for operation in operations if operation.path in (PATH, *INFER)]
     for operation in operations:
 
         @given(case=operation.as_strategy(generation_mode=mode))
         @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
         def keeps_its_word(case):
-            if mode is GenerationMode.POSITIVE and case.path == PATH:
-                assume(not has_odd_integer(case.body))
-            case.call_and_validate()
+            # That values fit their shapes and datatypes is beyond JSON Schema: an infer body of its form may be a 400.
+            answer = case.call()
+            # Two features near the end of float32 make a linear model answer infinity: a 500, as the README says.
+            assume("no finite answer" not in answer.text)
+            case.validate_response(answer, excluded_checks=[positive_data_acceptance] if case.path in INFER else [])
 
         keeps_its_word()
 
@@ -49,6 +48,16 @@ def row(operation):
 def test_example_runs_as_it_is(client, operation):
     example = operation["requestBody"]["content"]["application/json"]["example"]
     assert client.post(PATH, json=example).status_code == 200
+
+
+@pytest.mark.parametrize("path", INFER)
+def test_infer_example_runs_as_it_is(make_client, task, path):
+    with make_client(task) as client:
+        content = client.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]["content"]
+        assert content.keys() == {"application/json", "application/octet-stream"}
+        answer = client.post(path, json=content["application/json"]["example"])
+    assert answer.status_code == 200
+    assert answer.json()["id"] == "example"
 
 
 def test_row_says_what_the_contract_says(row):

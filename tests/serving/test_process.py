@@ -1,6 +1,5 @@
 """The service as a process: started, asked, told to stop."""
 
-import http.client
 import json
 import signal
 import socket
@@ -19,58 +18,12 @@ import pytest
 from headrace.errors import UsageError
 from serving.__main__ import main
 from serving.server import bind
+from tests.serving import oip
+from tests.serving.service_process import DEADLINE_S, Process
 
 PATH = "/v1/models/flight_delay/predict"
 JSON = {"Content-Type": "application/json"}
-DEADLINE_S = 30
 FORBIDDEN = ("sklearn", "pandas", "mlflow", "feast", "scipy", "kfp", "onnx", "joblib", "cloudpickle", "dill")
-
-
-class Process:
-    """A running service; its log is read as it comes, so that the pipe never fills."""
-
-    def __init__(self, directory: Path, *options: str, port: int = 0):
-        command = [sys.executable, "-m", "serving", "--directory", str(directory), "--port", str(port), *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.events: list[dict] = []
-        self.port = 0
-        self._listening = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stderr:
-            event = json.loads(line)
-            self.events.append(event)
-            if event["event"] == "listening":
-                self.port = event["port"]
-                self._listening.set()
-
-    def until_listening(self) -> "Process":
-        assert self._listening.wait(DEADLINE_S), self.events
-        return self
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        with closing(self.connect()) as connection:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-
-    def stop(self, sig: int = signal.SIGTERM) -> int:
-        self.process.send_signal(sig)
-        return self.wait()
-
-    def wait(self) -> int:
-        code = self.process.wait(DEADLINE_S)
-        self._reader.join(DEADLINE_S)
-        return code
-
-    def close(self) -> None:
-        self.process.stdout.close()
-        self.process.stderr.close()
 
 
 @pytest.fixture
@@ -88,17 +41,6 @@ def start() -> Iterator[Callable[..., Process]]:
             one.process.kill()
         one.wait()
         one.close()
-
-
-@pytest.fixture(scope="module")
-def running(directories) -> Iterator[Process]:
-    """One service for the tests that leave it running."""
-    service = Process(directories["binary"])
-    try:
-        yield service.until_listening()
-    finally:
-        assert service.stop() == 0
-        service.close()
 
 
 def run(*options: str) -> subprocess.CompletedProcess:
@@ -129,6 +71,28 @@ def test_starts_answers_and_stops(start, directories, make_rows):
         "stopped",
     ]
     assert service.process.stdout.read() == ""
+
+
+def test_infer_takes_and_gives_binary_tensors(running, make_rows):
+    rows = make_rows(3)
+    body, headers = oip.binary_request(rows, id="a1", parameters={"binary_data_output": True})
+    with closing(running.connect()) as connection:
+        connection.request("POST", oip.INFER, body, headers)
+        answer = connection.getresponse()
+        length = answer.getheader("Inference-Header-Content-Length")
+        content = answer.read()
+        assert (answer.status, answer.getheader("Content-Type")) == (200, "application/octet-stream")
+        found = oip.outputs(content, length)
+        assert json.loads(content[: int(length)])["id"] == "a1"
+        connection.request("POST", PATH, json.dumps({"rows": rows}), JSON)
+        predictions = json.loads(connection.getresponse().read())["predictions"]
+        assert found["probabilities"][:, 1].tolist() == [one["probability"] for one in predictions]
+        # What is wrong with a request leaves the connection in order.
+        connection.request("POST", oip.INFER, body[:-1], headers)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read()).keys()) == (400, {"error"})
+        connection.request("POST", oip.INFER, body, headers)
+        assert connection.getresponse().status == 200
 
 
 def test_ctrl_c_is_exit_130(start, directories):
@@ -259,11 +223,12 @@ import sys
 from pathlib import Path
 import serving.__main__
 from serving.loading import load
+from serving.predict import RowsQuestion
 from serving.service import Service
 from serving.limits import Limits
 model = load(Path({str(directories["binary"])!r}))
 serving.__main__.create_app(model).openapi()
-Service(model, Limits()).answer({make_rows(2)!r})
+Service(model, Limits()).answer(RowsQuestion(model, {make_rows(2)!r}))
 print([name for name in {FORBIDDEN!r} if name in sys.modules])
 """
     done = subprocess.run(

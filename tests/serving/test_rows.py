@@ -1,9 +1,10 @@
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.domain.contract import Budgets, BusinessValue, Contract, Feature, Label, LabelDelay, Rows
 from headrace.domain.encoding import row_problems
-from serving.rows import RowProblems, to_columns
+from serving.rows import RowProblems, check_columns, to_columns
 
 FEATURES = tuple(
     Feature(
@@ -58,3 +59,35 @@ def test_accepts_exactly_the_rows_in_which_the_contract_finds_no_problem(drawn):
     else:
         assert not bad
         assert columns == {name: [row.get(name) for row in rows] for name in GOOD_ROW}
+
+
+NUMBERS = tuple(feature.name for feature in FEATURES if feature.type in ("float", "int"))
+DOUBLES = st.one_of(
+    st.floats(), st.sampled_from([3.0, -0.0, 3.4028234663852886e38, 3.402823466385289e38, -3.5e38, 2.0**63])
+)
+
+
+@given(st.integers(1, 6).flatmap(lambda n: st.tuples(*[st.lists(DOUBLES, min_size=n, max_size=n) for _ in NUMBERS])))
+def test_accepts_exactly_the_arrays_in_whose_rows_the_contract_finds_no_problem(drawn):
+    columns = {name: [value] * len(drawn[0]) for name, value in GOOD_ROW.items()}
+    columns["bool_required"] = np.ones(len(drawn[0]))
+    columns |= {name: np.array(values) for name, values in zip(NUMBERS, drawn, strict=True)}
+    rows = [
+        GOOD_ROW | {name: None if np.isnan(v) else v for name, v in zip(NUMBERS, values, strict=True)}
+        for values in zip(*drawn, strict=True)
+    ]
+    expected = [f"rows[{i}]: {problem}" for i, row in enumerate(rows) for problem in row_problems(CONTRACT, row)]
+    found: list[str] = []
+    try:
+        check_columns(CONTRACT, columns)
+    except RowProblems as problems:
+        found = problems.sentences
+    assert found == [sentence for sentence in expected if row_of(sentence) in first_few(expected)]
+
+
+def row_of(sentence: str) -> int:
+    return int(sentence[5 : sentence.index("]")])
+
+
+def first_few(sentences: list[str]) -> list[int]:
+    return sorted(set(map(row_of, sentences)))[:5]

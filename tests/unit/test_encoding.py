@@ -85,6 +85,8 @@ def test_out_of_range_is_not_a_problem_of_the_row() -> None:
         ({"kind": 1}, "'kind' must be a string"),
         ({"count": 1.5}, "'count' must be an integer"),
         ({"count": True}, "'count' must be an integer"),
+        ({"count": math.nan}, "'count' must be finite and within ±3.4e38"),
+        ({"count": 1e39}, "'count' must be finite and within ±3.4e38"),
         ({"count": 10**400}, "'count' must be finite and within ±3.4e38"),
         ({"level": math.nan}, "'level' must be finite and within ±3.4e38"),
         ({"level": math.inf}, "'level' must be finite and within ±3.4e38"),
@@ -96,6 +98,11 @@ def test_out_of_range_is_not_a_problem_of_the_row() -> None:
 )
 def test_wrong_value_is_one_sentence(changed: dict[str, Any], problem: str) -> None:
     assert row_problems(CONTRACT, ROW | changed) == [problem]
+
+
+@pytest.mark.parametrize("whole", [3.0, -0.0, 1e20])
+def test_whole_float_is_an_integer(whole: float) -> None:
+    assert row_problems(CONTRACT, ROW | {"count": whole}) == []
 
 
 def test_only_features_that_may_be_missing_can_be_left_out() -> None:

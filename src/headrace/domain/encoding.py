@@ -58,7 +58,7 @@ def row_problems(contract: Contract, row: Mapping[str, Any]) -> list[str]:
 _EXPECTED: Mapping[str, tuple[tuple[type, ...], str]] = {
     "category": ((str,), "must be a string"),
     "bool": ((bool,), "must be true or false"),
-    "int": ((int,), "must be an integer"),
+    "int": ((int, float), "must be an integer"),
     "float": ((int, float), "must be a number"),
 }
 
@@ -69,6 +69,9 @@ def _value_problem(feature: Feature, value: Any) -> str | None:
     kinds, expected = _EXPECTED[feature.type]
     # The very type: to Python a bool is an int, to a client true is no number.
     if type(value) not in kinds:
+        return expected
+    # JavaScript has one kind of number and pandas makes floats of a column with gaps: 760.0 is the integer 760.
+    if feature.type == "int" and isinstance(value, float) and math.isfinite(value) and not value.is_integer():
         return expected
     if feature.type == "category" and value not in feature.values and not feature.missing:
         return f"must be one of {list(feature.values)}"
