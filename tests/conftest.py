@@ -1,25 +1,22 @@
 """A home of its own for every test that starts processes, and nothing left running after it."""
 
 import os
-import socket
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from headrace.settings import HOST, Settings
+from headrace.adapters.local.ports import next_free
+from headrace.settings import Settings
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on right now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that nobody listens on right now, below those that the kernel gives to outgoing connections."""
+    found: list[int] = []
+    while len(found) < count:
+        found.append(next_free(random.randrange(10_000, 30_000), set(found)))
+    return found
 
 
 @pytest.fixture

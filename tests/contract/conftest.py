@@ -19,7 +19,7 @@ STAND_IN = Path(__file__).with_name("stand_in_service.py")
 MODEL = "flight_delay"
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Wait for a condition; AssertionError at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -47,7 +47,7 @@ class Local:
 
     def serve(self, version: int) -> None:
         self._directories[version] = self._make(version)
-        endpoint = self._deployer.start(model_version(version), self._directories[version], timeout_s=20)
+        endpoint = self._deployer.start(model_version(version), self._directories[version], timeout_s=60)
         self._urls[version] = endpoint.url
 
     def answer(self, version: int, count: int, status: int) -> None:

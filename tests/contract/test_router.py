@@ -46,7 +46,7 @@ class Local:
 
     def run(self, *versions: int, model: str = MODEL, **switches: str) -> None:
         for version in versions:
-            self.deployer.start(model_version(version, model), self._make(version, model, **switches), timeout_s=20)
+            self.deployer.start(model_version(version, model), self._make(version, model, **switches), timeout_s=60)
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_killed_proxy_comes_back_with_the_weights(local: Local, processes: Proce
     route = local.router.write(MODEL, Split(3, 4, 10), seen=0, note="")
     state = next(state for state in processes.states() if state.name == traefik.NAME)
     psutil.Process(state.pid).send_signal(signal.SIGKILL)
-    eventually(lambda: _weights_held(local.router, route), timeout_s=15)
+    eventually(lambda: _weights_held(local.router, route), timeout_s=30)
 
 
 def test_odd_model_names_are_refused(local_router: TraefikRouter) -> None:

@@ -47,7 +47,7 @@ class Traffic:
         with self._lock:
             self.answered.clear()
 
-    def wait_for(self, count: int, timeout_s: float = 10.0) -> None:
+    def wait_for(self, count: int, timeout_s: float = 30.0) -> None:
         """Until so many answers came since the mark."""
         deadline = time.monotonic() + timeout_s
         while sum(self.answered.values()) < count:

@@ -66,10 +66,7 @@ class TraefikRouter:
                     f"the route of {model} is at generation {generation}, not {seen}: somebody wrote since; read again"
                 )
             urls = self._addresses(model, split)
-            if self._held(model) is None:
-                raise Unavailable(
-                    f"Traefik does not answer, nothing was changed: {traefik.last_words(self._processes)}"
-                )
+            self._wait_until_it_answers(model)
             route = Route(model, split, generation + 1, note)
             write_private(self._path(model), traefik_route.render(route, urls))
             self._wait_until_held(model, Held(split.weights, urls))
@@ -125,6 +122,16 @@ class TraefikRouter:
             return traefik_route.held(json.loads(answer.body), model)
         except ValueError:
             return None
+
+    def _wait_until_it_answers(self, model: str) -> None:
+        """A Traefik that was just started answers pings before it has read the file that opens its API."""
+        deadline = time.monotonic() + self._timeout_s
+        while self._held(model) is None:
+            if time.monotonic() >= deadline:
+                raise Unavailable(
+                    f"Traefik does not answer, nothing was changed: {traefik.last_words(self._processes)}"
+                )
+            time.sleep(_POLL_S)
 
     def _wait_until_held(self, model: str, wanted: Held) -> None:
         deadline = time.monotonic() + self._timeout_s
