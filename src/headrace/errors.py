@@ -12,6 +12,8 @@ A rejected model is not an error: it is a `Verdict`, and exit 0 (`headrace run -
 Ctrl-C is exit 130. A message says what happened, with which value, and what to do next.
 """
 
+import errno
+
 
 class HeadraceError(Exception):
     """Base of every error raised on purpose. `exit_code` is what the command line returns."""
@@ -51,3 +53,12 @@ class IntegrityError(HeadraceError):
     """A file's digest is not the recorded one, or two records contradict each other."""
 
     exit_code = 6
+
+
+def no_room(failed: OSError) -> Unavailable | None:
+    """What a full disk or an exhausted quota is to the user; None when the failure is something else."""
+    if failed.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return Unavailable(
+        f"no room left on the disk for {failed.filename or 'what had to be written'}: free some and run again"
+    )

@@ -303,3 +303,7 @@ class Platform:
     router: Router
     metrics: MetricsSource
     prober: Prober
+
+    def model_directory(self, version: ModelVersion) -> Path:
+        """A version's model directory on this machine, fetched if it is not there yet, and checked either way."""
+        return self.registry.download(version, self.home / "versions" / version.release)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from headrace.errors import HeadraceError, Unavailable
+from headrace.errors import HeadraceError, no_room
 from headrace.ports import StepEvent
 
 EVENT = "headrace.step"
@@ -84,17 +84,11 @@ def step(name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as failed:
-        if failed.errno not in _NO_ROOM:
-            _fail(name, began, HeadraceError(f"{type(failed).__name__}: {failed}"))
+        full = no_room(failed)
+        _fail(name, began, full or HeadraceError(f"{type(failed).__name__}: {failed}"))
+        if full is None:
             raise
-        _fail(
-            name,
-            began,
-            Unavailable(
-                f"no room left on the disk for {failed.filename or 'what the step writes'}: free some and run again"
-            ),
-        )
-        sys.exit(Unavailable.exit_code)
+        sys.exit(full.exit_code)
     except HeadraceError as failed:
         _fail(name, began, failed)
         sys.exit(failed.exit_code)
@@ -104,9 +98,6 @@ def step(name: str) -> Iterator[None]:
     emit(StepEvent(name, "succeeded", elapsed_s=time.monotonic() - began))
     # The process ends now. Collecting what the libraries have made would take it most of a second.
     gc.freeze()
-
-
-_NO_ROOM = (28, 122)  # ENOSPC, EDQUOT
 
 
 def _fail(name: str, began: float, error: HeadraceError) -> None:

@@ -3,7 +3,6 @@
 Nothing heavy is imported here: `headrace --help` has to answer at once.
 """
 
-import errno
 import signal
 import sys
 import traceback
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from headrace import __version__
-from headrace.errors import HeadraceError, Unavailable
+from headrace.errors import HeadraceError, no_room
 
 # Command to the module that holds it, imported when the command is used, and what --help says of it.
 _COMMANDS = {
@@ -78,10 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(0)
     except OSError as failed:
-        if failed.errno not in (errno.ENOSPC, errno.EDQUOT):
+        full = no_room(failed)
+        if full is None:
             raise
-        wanted = failed.filename or "what had to be written"
-        sys.exit(_say(f"error: no room left on the disk for {wanted}: free some and run again", Unavailable.exit_code))
+        sys.exit(_say(f"error: {full}", full.exit_code))
     except Exception:
         traceback.print_exc()
         sys.exit(_say("error: this is a defect of Headrace; the lines above say where", 1))

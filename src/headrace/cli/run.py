@@ -17,7 +17,6 @@ from headrace.steps.handover import PLAN, REPORT, ROLLOUT, VERDICT, Plan, Rollou
 
 NOT_PROMOTED = 7
 _SWAPS = 5
-_START_S = 60.0
 
 
 @click.command("run")
@@ -199,9 +198,7 @@ def _go_back(here: Session, model: str, to: int | None) -> tuple[Route, Route]:
         before = _route(here, model)
         split = _target(before, to)
         if split.stable not in {endpoint.version for endpoint in platform.deployer.running(model) if endpoint.ready}:
-            version = platform.registry.version(model, split.stable)
-            folder = platform.registry.download(version, here.settings.home / "versions" / version.release)
-            platform.deployer.start(version, folder, _START_S)
+            here.start_again(model, split.stable)
         try:
             return before, platform.router.write(model, split, before.generation, "rolled back by hand")
         except Conflict:

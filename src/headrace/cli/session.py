@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from headrace.adapters.local.processes import Processes
 
 
+_START_S = 60.0
+
+
 @dataclass(frozen=True)
 class Session:
     """One command's view of the project."""
@@ -46,6 +49,11 @@ class Session:
     def model(self, name: str) -> str:
         """The model of that name. Raises UsageError when there is none."""
         return configuration.require_model(self.settings.root, name)
+
+    def start_again(self, model: str, version: int) -> None:
+        """Run a registered version that no longer runs, and wait until it is ready."""
+        found = self.platform.registry.version(model, version)
+        self.platform.deployer.start(found, self.platform.model_directory(found), _START_S)
 
     def require_platform(self) -> None:
         """Raises Unavailable when the platform is not up."""

@@ -66,9 +66,7 @@ def _heal(here: Session, steps: Steps, model: str) -> bool:
     for version in lacking:
         with steps.doing("heal") as say:
             here.laptop.wait(lambda _: None)
-            found = here.platform.registry.version(model, version)
-            folder = here.platform.registry.download(found, here.settings.home / "versions" / found.release)
-            here.platform.deployer.start(found, folder, 60)
+            here.start_again(model, version)
             say(f"{model} v{version} is ready again")
     if lacking:
         # Its port may be a new one: the proxy has to hear of it.

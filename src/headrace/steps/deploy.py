@@ -61,7 +61,7 @@ def deploy(platform: Platform, plan_in: Path, version: int, out: Path, clock: Cl
 def roll_out(platform: Platform, version: ModelVersion, policy: RolloutPolicy, clock: Clock) -> handover.Rollout:
     """Start the version, move traffic to it, and make it champion once it has all of it."""
     model, number = version.model, version.version
-    directory = platform.registry.download(version, platform.home / "versions" / version.release)
+    directory = platform.model_directory(version)
     platform.deployer.start(version, directory, policy.ready_timeout_s)
     progress("deploy", f"v{number} is ready")
     route = platform.router.read(model)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from headrace.domain.gate import Verdict, decide
 from headrace.domain.lineage import ModelVersion
 from headrace.errors import HeadraceError
 from headrace.learning import frames, model_code, onnx_model, pictures, report
+from headrace.learning.model_code import ModelCode
 from headrace.ports import Judged, Platform, RunRecord
 from headrace.running import progress
 from headrace.steps import handover
@@ -50,8 +52,9 @@ def evaluate(platform: Platform, plan_in: Path, dataset_in: Path, trained_in: Pa
     content = (trained_in / handover.MODEL_DIRECTORY / "model.onnx").read_bytes()
     model = onnx_model.OnnxModel(content, contract.task)
     matrix = frames.matrix(contract, rows)
-    challenger = _contender(platform, contract, rows, model.predict(matrix), trained.learnt_until, None)
-    champion = _champion(platform, contract, rows)
+    code = model_code.load(platform.root, contract.model)
+    challenger = _contender(code, rows, model.predict(matrix), trained.learnt_until, None)
+    champion = _champion(platform, contract.model, code, rows)
     export = scoring.Export(
         trained.parity_flips, trained.parity_max_difference, _latency_ms_p99(model, matrix), len(content) / 1e6
     )
@@ -84,27 +87,21 @@ def evaluate(platform: Platform, plan_in: Path, dataset_in: Path, trained_in: Pa
 
 
 def _contender(
-    platform: Platform,
-    contract: Contract,
-    rows: "pd.DataFrame",
-    prediction: Any,
-    learnt_until: Any,
-    version: int | None,
+    code: ModelCode, rows: "pd.DataFrame", prediction: Any, learnt_until: datetime, version: int | None
 ) -> scoring.Contender:
-    code = model_code.load(platform.root, contract.model)
     return scoring.Contender(prediction, np.asarray(code.value(rows, prediction)), learnt_until, version)
 
 
-def _champion(platform: Platform, contract: Contract, rows: "pd.DataFrame") -> scoring.Contender | None:
+def _champion(platform: Platform, model: str, code: ModelCode, rows: "pd.DataFrame") -> scoring.Contender | None:
     """The champion on the challenger's holdout, through the contract that it was made with."""
-    number = platform.registry.alias(contract.model, "champion")
+    number = platform.registry.alias(model, "champion")
     if number is None:
         return None
-    version = platform.registry.version(contract.model, number)
-    directory = platform.registry.download(version, platform.home / "versions" / version.release)
+    version = platform.registry.version(model, number)
+    directory = platform.model_directory(version)
     prediction = _champion_prediction(version, directory, rows)
     progress("evaluate", f"champion v{number} scored on the same {len(rows):,} rows")
-    return _contender(platform, contract, rows, prediction, version.lineage.learnt_until, number)
+    return _contender(code, rows, prediction, version.lineage.learnt_until, number)
 
 
 def _champion_prediction(version: ModelVersion, directory: Path, rows: "pd.DataFrame") -> Any:
