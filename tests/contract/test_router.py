@@ -193,6 +193,21 @@ def test_hand_edited_weights_are_told_and_put_right_by_a_write(local: Local, set
     assert local.router.drifted(MODEL) is None
 
 
+def test_write_right_after_an_edit_by_hand_waits_for_the_write_itself(local: Local, settings: Settings) -> None:
+    local.run(3, 4)
+    route = local.router.write(MODEL, Split(3, 4, 10), seen=0, note="")
+    file = traefik.dynamic_folder(settings) / f"{MODEL}.yml"
+    for _ in range(10):
+        text = file.read_text()
+        file.write_text(text.replace('"weight": 90', '"weight": 50').replace('"weight": 10', '"weight": 50'))
+        # Traefik still holds the wanted weights now. It would come to the edit, and to the write only after it.
+        route = local.router.write(MODEL, route.split, seen=route.generation, note="")
+        held = local.router._held(MODEL)
+        assert held is not None
+        assert held.generation == route.generation
+        assert [local.router.drifted(MODEL) for _ in range(20)] == [None] * 20
+
+
 def test_half_written_file_keeps_the_last_weights_and_a_write_puts_it_right(local: Local, settings: Settings) -> None:
     local.run(3, 4)
     route = local.router.write(MODEL, Split(3, 4, 10), seen=0, note="")
@@ -242,12 +257,15 @@ def test_another_models_broken_file_is_named_when_it_stops_a_write(
     assert impatient.write(MODEL, Split(4), seen=2, note="").split == Split(4)
 
 
-def test_silent_proxy_is_unavailable_and_nothing_changes(local: Local, processes: Processes) -> None:
+def test_silent_proxy_is_unavailable_and_nothing_changes(
+    local: Local, settings: Settings, processes: Processes
+) -> None:
     local.run(3, 4)
     route = local.router.write(MODEL, Split(3), seen=0, note="")
     processes.remove(traefik.NAME)
+    impatient = TraefikRouter(settings, processes, local.router._urls, timeout_s=1.0)
     with pytest.raises(Unavailable, match="does not answer, nothing was changed"):
-        local.router.write(MODEL, Split(4), seen=1, note="")
+        impatient.write(MODEL, Split(4), seen=1, note="")
     assert local.router.read(MODEL) == route
     assert local.router.drifted(MODEL) is None
 

@@ -16,15 +16,24 @@ from headrace.ports import Route
 SCHEMA_VERSION = 1
 _PREFIX = "# headrace: "
 _HEADER = "Headrace-Version"
+_GENERATION = "Headrace-Generation"
 _PINNED, _PINNED_ELSEWHERE, _ANY = 300, 200, 100
 
 
 @dataclass(frozen=True)
 class Held:
-    """Weights and addresses by version, as Traefik has them; both are empty without a route."""
+    """Weights and addresses by version, as Traefik has them; both are empty without a route.
+
+    Attributes:
+        generation: of the write that they come from; 0 when the file doesn't say.
+    """
 
     weights: Mapping[int, int]
     urls: Mapping[int, str]
+    generation: int = 0
+
+
+NOTHING = Held({}, {})
 
 
 def render(route: Route, urls: Mapping[int, str]) -> str:
@@ -81,7 +90,7 @@ def held(raw: Mapping[str, Any], model: str) -> Held:
     router = (raw.get("routers") or {}).get(f"{model}@file", {})
     weighted = services.get(f"{model}@file", {})
     if router.get("status") != "enabled" or weighted.get("status") != "enabled":
-        return Held({}, {})
+        return NOTHING
     prefix = f"{model}-v"
     try:
         urls = {
@@ -89,9 +98,18 @@ def held(raw: Mapping[str, Any], model: str) -> Held:
             for name, service in services.items()
             if name.startswith(prefix)
         }
-        return Held(_weights(weighted, model), urls)
+        return Held(_weights(weighted, model), urls, _generation(raw, model))
     except (KeyError, IndexError, TypeError, ValueError):
-        return Held({}, {})
+        return NOTHING
+
+
+def _generation(raw: Mapping[str, Any], model: str) -> int:
+    middleware = (raw.get("middlewares") or {}).get(f"{_stamp(model)}@file", {})
+    return int(middleware.get("headers", {}).get("customRequestHeaders", {}).get(_GENERATION, 0))
+
+
+def _stamp(model: str) -> str:
+    return f"{model}-generation"
 
 
 def _weights(service: Mapping[str, Any], model: str) -> dict[int, int]:
@@ -124,7 +142,10 @@ def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
         name = f"{model}-v{version}"
         routers[name] = _router(f"({paths}) && Header(`{_HEADER}`, `{version}`)", name, _PINNED)
         services[name] = {"loadBalancer": _release(url)}
-    return {"http": {"routers": routers, "services": services}}
+    # Used by no router. Traefik repeats it when asked, and so says which write it holds: the weights alone don't, where
+    # somebody changed the file by hand and a write puts it right before Traefik has read the change.
+    stamp = {_stamp(model): {"headers": {"customRequestHeaders": {_GENERATION: str(route.generation)}}}}
+    return {"http": {"routers": routers, "services": services, "middlewares": stamp}}
 
 
 def _router(rule: str, service: str, priority: int) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class TraefikRouter:
             self._wait_until_it_answers(model)
             route = Route(model, split, generation + 1, note)
             write_private(self._path(model), traefik_route.render(route, urls))
-            self._wait_until_held(model, Held(split.weights, urls))
+            self._wait_until_held(model, Held(split.weights, urls, route.generation))
             return route
 
     def models(self) -> Sequence[str]:
