@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 Task = Literal["binary", "multiclass", "regression"]
 FeatureType = Literal["float", "int", "bool", "category"]
+Fallback = Literal["default", "refuse"]
+Extra = Literal["key", "time"]
 
 _STRICT = {"extra": "forbid"}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -31,6 +33,7 @@ class Feature:
         range: inclusive lowest and highest plausible value, in `unit`.
         values: the categories of a `category`; the position of a value is its code.
         missing: whether null is allowed. A category that is not in `values` counts as missing.
+        default: what the service uses when the online store has no usable value; without one that is null.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Feature:
     values: tuple[str, ...] = ()
     missing: bool = False
     view: str | None = None
+    default: float | int | bool | str | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -55,6 +59,23 @@ class Feature:
             raise ValueError(f"feature {self.name!r}: type {self.type} needs a `range`")
         if self.range is not None and not self.range[0] <= self.range[1]:
             raise ValueError(f"feature {self.name!r}: range {list(self.range)} has its ends swapped")
+        if self.default is not None:
+            self._check_default(self.default)
+
+    def _check_default(self, default: float | bool | str) -> None:
+        # The very type: to Python a bool is an int.
+        kinds = {"float": (float, int), "int": (int,), "bool": (bool,), "category": (str,)}[self.type]
+        if type(default) not in kinds:
+            raise ValueError(f"feature {self.name!r}: `default` {default!r} does not fit type {self.type}")
+        if self.values and default not in self.values:
+            raise ValueError(f"feature {self.name!r}: `default` {default!r} is none of its `values`")
+        # Asked this way round, NaN is refused.
+        if isinstance(default, int | float) and self.range and not self.range[0] <= default <= self.range[1]:
+            raise ValueError(f"feature {self.name!r}: `default` {default!r} is outside range {list(self.range)}")
+        if self.view is None:
+            raise ValueError(
+                f"feature {self.name!r}: `default` belongs to a feature with a `view`: the client sends this"
+            )
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,8 @@ class FeatureView:
         source: Parquet file, relative to the project.
         time: column with the moment from which the value is known (UTC).
         max_age_h: hours after which a value is too old to use and counts as missing.
+        fallback: what the service does when it has no usable value: use each feature's `default`, or refuse the row.
+            None is `default` where every feature of the view has a default or may be missing, else `refuse`.
     """
 
     entity: str
@@ -73,6 +96,7 @@ class FeatureView:
     time: str
     max_age_h: float
     description: str = ""
+    fallback: Fallback | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -215,6 +239,10 @@ class Contract:
         if set(self.example) != set(names):
             missing, extra = sorted(set(names) - set(self.example)), sorted(set(self.example) - set(names))
             raise ValueError(f"example has to name every feature once: missing {missing}, not features {extra}")
+        for name, view in self.views.items():
+            bare = self._without_default(name)
+            if view.fallback == "default" and bare:
+                raise ValueError(f"view {name!r}: `fallback: default` needs a `default` or `missing: true` of {bare}")
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -225,6 +253,29 @@ class Contract:
     def entities(self) -> tuple[str, ...]:
         """The join keys of all views, each once, sorted."""
         return tuple(sorted({view.entity for view in self.views.values()}))
+
+    @property
+    def row_extras(self) -> Mapping[str, Extra]:
+        """What a row that asks for features by key may hold besides features, by name.
+
+        A `key` is text: the join keys and the row's own key. The `time` is the moment of the decision, RFC 3339: a
+        value of a view that was not known then, or was too old then, is not used. A row that does not say it is decided
+        on now.
+        """
+        extras: dict[str, Extra] = dict.fromkeys((*self.entities, self.rows.key), "key")
+        extras[self.rows.decision_time] = "time"
+        return {name: kind for name, kind in extras.items() if name not in self.feature_names}
+
+    def view_features(self, view: str) -> tuple[Feature, ...]:
+        """The features that a view holds, in model order."""
+        return tuple(f for f in self.features if f.view == view)
+
+    def fallback(self, view: str) -> Fallback:
+        """What the service does when it has no usable value of a view; see `FeatureView.fallback`."""
+        return self.views[view].fallback or ("refuse" if self._without_default(view) else "default")
+
+    def _without_default(self, view: str) -> list[str]:
+        return [f.name for f in self.view_features(view) if f.default is None and not f.missing]
 
     def feature(self, name: str) -> Feature:
         """The feature of that name; KeyError if there is none."""
