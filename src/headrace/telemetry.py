@@ -10,6 +10,10 @@ MODEL = "model"
 VERSION = "version"
 STATUS = "status"
 FEATURE = "feature"
+KIND = "kind"
+VIEW = "view"
+REASON = "reason"
+OUTCOME = "outcome"
 
 REQUESTS = "headrace_requests_total"
 """Answers, by model, version and status: the HTTP status code as text."""
@@ -23,6 +27,24 @@ OUT_OF_RANGE = "headrace_out_of_range_total"
 """Values outside the contract's range, by model, version and feature."""
 NONFINITE_OUTPUTS = "headrace_nonfinite_outputs_total"
 """Predictions that were NaN or infinite, by model and version."""
+REFUSALS = "headrace_refusals_total"
+"""Answers that are not a success, by model, version and kind: what was wrong, of a fixed set of words."""
+SCORE = "headrace_score"
+"""Histogram by model and version of what was predicted: probability of the label, of the likeliest class, or value."""
+IN_FLIGHT = "headrace_in_flight_requests"
+"""Requests under way."""
+FEATURE_AGE = "headrace_feature_age_seconds"
+"""Histogram by model, version and view: how old a value from the online store was when a row was completed with it."""
+FEATURE_FALLBACKS = "headrace_feature_fallbacks_total"
+"""Rows for which the online store had no usable value, by model, version, view and reason."""
+LABELS_RECEIVED = "headrace_labels_total"
+"""Labels that were taken in, by model."""
+LOG_DROPPED = "headrace_log_dropped_rows_total"
+"""Predictions that are not in the prediction log, by reason: queue (the writer is behind) or disk (it can't write)."""
+LOG_QUEUE = "headrace_log_queue_rows"
+"""Predictions that wait to be written."""
+RELOADS = "headrace_reloads_total"
+"""Times that the service was told to load its directory again, by outcome: swapped, unchanged or failed."""
 
 RELEASE_LABELS = (MODEL, VERSION)
 LABELS = {
@@ -32,9 +54,24 @@ LABELS = {
     READY: RELEASE_LABELS,
     OUT_OF_RANGE: (*RELEASE_LABELS, FEATURE),
     NONFINITE_OUTPUTS: RELEASE_LABELS,
+    REFUSALS: (*RELEASE_LABELS, KIND),
+    SCORE: RELEASE_LABELS,
+    IN_FLIGHT: (),
+    FEATURE_AGE: (*RELEASE_LABELS, VIEW),
+    FEATURE_FALLBACKS: (*RELEASE_LABELS, VIEW, REASON),
+    LABELS_RECEIVED: (MODEL,),
+    LOG_DROPPED: (REASON,),
+    LOG_QUEUE: (),
+    RELOADS: (OUTCOME,),
 }
+ROLE_HEADER = "Headrace-Role"
+"""Request header that the proxy sets: as what it chose the version that answers (stable, canary, previous, shadow)."""
 ERROR_STATUS = 500
 """An answer with this status or above is an error of the service; one below it is not."""
+
+ROLE_HEADER = "Headrace-Role"
+"""Request header of the proxy's: `stable`, `canary`, `previous` or `shadow`, whatever the client sent; none for a
+version that only requests with its number reach."""
 
 
 class JsonLines(logging.Formatter):

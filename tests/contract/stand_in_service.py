@@ -68,8 +68,8 @@ class Handler(BaseHTTPRequestHandler):
             status = 500 if self.server.switched("fails") else 200
             with self.server.lock:
                 self.server.statuses[status] += 1
-            host = self.headers.get("Host")
-            self._answer(status, json.dumps({**self.server.release, "host": host, "path": self.path}).encode())
+            said = {"path": self.path, "headers": {name.lower(): value for name, value in self.headers.items()}}
+            self._answer(status, json.dumps({**self.server.release, **said}).encode())
         finally:
             with self.server.lock:
                 self.server.in_flight -= 1

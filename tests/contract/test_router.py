@@ -4,7 +4,7 @@ import re
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 import pytest
@@ -17,8 +17,9 @@ from headrace.domain.rollout import Split
 from headrace.errors import Conflict, HeadraceError, IntegrityError, Unavailable, UsageError
 from headrace.ports import Route, Router
 from headrace.settings import HOST, Settings
+from headrace.telemetry import ROLE_HEADER
 from tests.contract.conftest import MODEL, eventually
-from tests.contract.traffic import Traffic, client, post, status
+from tests.contract.traffic import Traffic, ask, client, post, status
 from tests.fakes import FakeRouter, model_version
 
 Run = Callable[..., None]
@@ -138,6 +139,28 @@ def test_header_pins_a_version_and_never_gives_another(local: Local) -> None:
         assert post(connection, MODEL, Headrace_Version="") == (503, 0)
 
 
+def test_service_is_told_under_which_role_it_answers_whatever_the_client_says(local: Local) -> None:
+    local.run(2, 3, 4, 5)
+    local.router.write(MODEL, Split(3, 4, 50, previous=2), seen=0, note="")
+    expected = {2: "previous", 3: "stable", 4: "canary", 5: None}
+
+    def role(answer: dict[str, Any]) -> str | None:
+        return answer["headers"].get(ROLE_HEADER.lower())
+
+    with client(local.router.url(MODEL)) as connection:
+        for said in ({}, {"Headrace_Role": "shadow"}, {"Connection": "Headrace-Role"}):
+            split = [ask(connection, MODEL, **said)[1] for _ in range(4)]
+            assert (
+                sorted((answer["version"], role(answer)) for answer in split)
+                == [(3, "stable")] * 2 + [(4, "canary")] * 2
+            )
+            pinned = {v: ask(connection, MODEL, Headrace_Version=str(v), **said)[1] for v in expected}
+            assert {version: role(answer) for version, answer in pinned.items()} == expected
+        local.router.write(MODEL, Split(4, previous=3), seen=1, note="")
+        assert role(ask(connection, MODEL)[1]) == "stable"
+        assert role(ask(connection, MODEL, Headrace_Version="3")[1]) == "previous"
+
+
 def test_name_that_begins_like_another_is_another(local: Local) -> None:
     local.run(7, model="flight")
     local.router.write("flight", Split(7), seen=0, note="")
@@ -153,8 +176,11 @@ def test_name_that_begins_like_another_is_another(local: Local) -> None:
         "/metrics": 404,
         "/api/rawdata": 404,
         "/v1/models/flight/%2e%2e/%2e%2e/%2e%2e/metrics": 404,
-        "/v1/models/x/../flight%2fpredict": 404,
-        "/v1/models/flight/a%2fb": 400,
+        "/v1/models/flight/%2e%2e/flight/predict": 404,
+        "/v1/models/x/../flight/predict": 404,
+        "/v1/models//flight/predict": 404,
+        "/v1/models/flight//predict": 404,
+        "/v1/models/flight/a%2fb": 404,
     }
     assert {path: status(local.router.url("flight"), path) for path in expected} == expected
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 @dataclass
@@ -98,8 +98,14 @@ def status(url: str, path: str, body: bytes = b"{}", **headers: str) -> int:
 
 def post(connection: http.client.HTTPConnection, model: str, **headers: str) -> tuple[int, int]:
     """Status, and the version that answered; 0 when nobody says one."""
+    status, answer = ask(connection, model, **headers)
+    return status, answer["version"] if status == 200 else 0
+
+
+def ask(connection: http.client.HTTPConnection, model: str, **headers: str) -> tuple[int, dict[str, Any]]:
+    """Status, and what the stand-in service says: who answered, and what path and headers reached it."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request("POST", f"/v1/models/{model}/predict", b'{"rows": []}', names)
     response = connection.getresponse()
     body = response.read()
-    return response.status, json.loads(body)["version"] if response.status == 200 else 0
+    return response.status, json.loads(body) if response.status == 200 else {}

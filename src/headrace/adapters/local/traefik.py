@@ -1,6 +1,7 @@
 """Traefik as a process of this machine: its static configuration, and the program that runs it."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from headrace.settings import HOST, Settings
 NAME = "traefik"
 LIMIT = "headrace-limit"
 RETRY = "headrace-retry"
+CLEAN = "headrace-clean"
 BODY_BYTES = 8 * 1024 * 1024
 _HEADER_BYTES = 32 * 1024
 
+# Traefik strips or replaces what else clients say about themselves: X-Real-Ip, X-Forwarded-For and so on.
+_NOT_FORWARDED = ("Connection", "Upgrade", "Forwarded", "X-Forwarded-Host")
 _UNENCODED_ONLY = ("Slash", "Backslash", "NullCharacter", "Semicolon", "Percent", "QuestionMark", "Hash")
 
 
@@ -64,8 +68,9 @@ def _static(settings: Settings) -> dict[str, Any]:
             "file": {"directory": str(dynamic_folder(settings)), "watch": True},
         },
         "entryPoints": {
-            "web": _entry_point(settings.http_port),
-            "admin": _entry_point(settings.admin_port),
+            # Paths are taken as they are: tidied up, `/v1/models/a/../b/predict` would be answered by b.
+            "web": _entry_point(settings.http_port, {"middlewares": [f"{CLEAN}@file"], "sanitizePath": False}),
+            "admin": _entry_point(settings.admin_port, {}),
         },
         # An idle connection is given up before the service does (uvicorn: after 5 s): a POST that meets a closing
         # connection is lost, since it can't be sent twice.
@@ -75,13 +80,14 @@ def _static(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _entry_point(port: int) -> dict[str, Any]:
+def _entry_point(port: int, http: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "address": f"{HOST}:{port}",
         "http": {
             "maxHeaderBytes": _HEADER_BYTES,
             "aliasHeadersStrategy": "reject",
             "encodedCharacters": {f"allowEncoded{name}": False for name in _UNENCODED_ONLY},
+            **http,
         },
         "transport": {"respondingTimeouts": {"readTimeout": "5s", "writeTimeout": "60s", "idleTimeout": "30s"}},
     }
@@ -99,6 +105,8 @@ def _shared() -> dict[str, Any]:
                 }
             },
             "middlewares": {
+                # The service is asked for nothing but an answer over HTTP/1.1, and who asks it is the proxy's to say.
+                CLEAN: {"headers": {"customRequestHeaders": dict.fromkeys(_NOT_FORWARDED, "")}},
                 LIMIT: {"buffering": {"maxRequestBodyBytes": BODY_BYTES}},
                 # Only what was never sent is tried again: Traefik stops once it wrote the request.
                 RETRY: {"retry": {"attempts": 6, "initialInterval": "20ms"}},

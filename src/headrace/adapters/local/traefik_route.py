@@ -10,8 +10,10 @@ import yaml
 
 from headrace.adapters.local.traefik import LIMIT, RETRY
 from headrace.documents import bind, plain
+from headrace.domain.rollout import Split
 from headrace.errors import IntegrityError
 from headrace.ports import Route
+from headrace.telemetry import ROLE_HEADER
 
 SCHEMA_VERSION = 1
 _PREFIX = "# headrace: "
@@ -120,12 +122,11 @@ def _weights(service: Mapping[str, Any], model: str) -> dict[int, int]:
 def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
     model = route.model
     nowhere = f"{model}-nowhere"
-    # `flight` must not catch `flight_delay`: a prefix ends with a slash.
-    paths = f"PathPrefix(`/v1/models/{model}/`) || Path(`/v2/models/{model}`) || PathPrefix(`/v2/models/{model}/`)"
+    paths = _paths(model)
     routers = {
         model: _router(paths, model, _ANY),
         # A request for a version that does not run is never answered by another one.
-        nowhere: _router(f"({paths}) && HeaderRegexp(`{_HEADER}`, `.*`)", nowhere, _PINNED_ELSEWHERE),
+        nowhere: _router(f"{paths} && HeaderRegexp(`{_HEADER}`, `.*`)", nowhere, _PINNED_ELSEWHERE),
     }
     services: dict[str, Any] = {
         model: {
@@ -138,14 +139,34 @@ def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
         },
         nowhere: {"loadBalancer": {"servers": []}},
     }
-    for version, url in sorted(urls.items()):
-        name = f"{model}-v{version}"
-        routers[name] = _router(f"({paths}) && Header(`{_HEADER}`, `{version}`)", name, _PINNED)
-        services[name] = {"loadBalancer": _release(url)}
     # Used by no router. Traefik repeats it when asked, and so says which write it holds: the weights alone don't, where
     # somebody changed the file by hand and a write puts it right before Traefik has read the change.
-    stamp = {_stamp(model): {"headers": {"customRequestHeaders": {_GENERATION: str(route.generation)}}}}
-    return {"http": {"routers": routers, "services": services, "middlewares": stamp}}
+    middlewares = {_stamp(model): _request_header(_GENERATION, str(route.generation))}
+    as_what = roles(route.split)
+    for version, url in sorted(urls.items()):
+        name = f"{model}-v{version}"
+        routers[name] = _router(f"{paths} && Header(`{_HEADER}`, `{version}`)", name, _PINNED)
+        # On the service, not on a router: of the requests that go to the weighted one, only it knows who answers.
+        services[name] = {"loadBalancer": _release(url), "middlewares": [name]}
+        middlewares[name] = _request_header(ROLE_HEADER, as_what.get(version, ""))
+    return {"http": {"routers": routers, "services": services, "middlewares": middlewares}}
+
+
+def roles(split: Split) -> dict[int, str]:
+    """What each version of a split answers as; where a version is two things, the one that it has traffic for."""
+    by_version = {split.previous: "previous", split.canary: "canary", split.stable: "stable"}
+    return {version: role for version, role in by_version.items() if version is not None}
+
+
+def _paths(model: str) -> str:
+    """The rule for a model's paths.
+
+    No path with dots or an empty segment in it, decoded: where it leads is a matter of opinion, and the service's could
+    be another one than the proxy's.
+    """
+    # `flight` must not catch `flight_delay`: a prefix ends with a slash.
+    prefixes = f"PathPrefix(`/v1/models/{model}/`) || Path(`/v2/models/{model}`) || PathPrefix(`/v2/models/{model}/`)"
+    return f"({prefixes}) && !PathRegexp(`[^A-Za-z0-9_/-]|//`)"
 
 
 def _router(rule: str, service: str, priority: int) -> dict[str, Any]:
@@ -156,6 +177,11 @@ def _router(rule: str, service: str, priority: int) -> dict[str, Any]:
         "middlewares": [f"{LIMIT}@file", f"{RETRY}@file"],
         "priority": priority,
     }
+
+
+def _request_header(name: str, value: str) -> dict[str, Any]:
+    """Instead of what the client sent; an empty value is no header."""
+    return {"headers": {"customRequestHeaders": {name: value}}}
 
 
 def _release(url: str) -> dict[str, Any]:
