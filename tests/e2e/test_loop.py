@@ -18,7 +18,9 @@ import pytest
 
 from headrace.adapters.local import leftovers
 from headrace.adapters.local.locks import held
+from headrace.learning.onnx_model import parity
 from tests.conftest import free_ports
+from tests.e2e import original
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.e2e
@@ -133,6 +135,20 @@ def test_lineage_says_what_made_the_champion(shell: Shell):
     assert lineage["fingerprint"]["as_of"].startswith("2013-05-01")
     assert lineage["parent"] is None
     assert {"model.onnx", "contract.json", "golden.json"} <= set(lineage["files"])
+
+
+@pytest.fixture(scope="module")
+def first_holdout(shell: Shell) -> original.Holdout:
+    return original.holdout(ROOT, shell.home, shell.json("lineage", "flight_delay@1")["lineage"])
+
+
+@pytest.mark.parametrize("ask", [original.ask_rows, original.ask_matrix, original.ask_tensors])
+def test_the_whole_holdout_is_answered_as_the_estimator_before_its_export_does(shell: Shell, first_holdout, ask):
+    served = ask(model(shell)["endpoints"]["1"]["url"], first_holdout)
+    assert served.shape == first_holdout.expected.shape == (27_342,)
+    flips, largest = parity("binary", first_holdout.expected, served)
+    assert flips == 0
+    assert largest <= first_holdout.tolerance
 
 
 def test_two_runs_at_once_one_of_them_says_so(shell: Shell):
