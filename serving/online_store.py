@@ -1,7 +1,13 @@
 """What the service asks of an online store, and which store a URL names."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from headrace.errors import UsageError
+
+_FORM = "sqlite:///path/online.db?project=NAME"
 
 
 class Asked(NamedTuple):
@@ -16,7 +22,7 @@ class Stored(NamedTuple):
     """What a view holds for a key.
 
     Attributes:
-        values: feature to float, int, bool, str, None (a null that is stored) or `UNREADABLE`.
+        values: feature to float, int, bool, str, None (a null that is stored) or `feast_format.UNREADABLE`.
         event_time_s: the moment from which they are known, seconds since 1970 UTC.
     """
 
@@ -24,10 +30,7 @@ class Stored(NamedTuple):
     event_time_s: float
 
 
-UNREADABLE = object()
-"""A value that is there and can't be read."""
-
-# A key that is there with None was looked up and has nothing; a key that is not there was not read.
+# A key that is there with None was looked up and has nothing; a key that is not there could not be read.
 Found = Mapping[str, Stored | None]
 
 
@@ -50,12 +53,25 @@ class OnlineStore(Protocol):
 
 
 def open_store(url: str) -> OnlineStore:
-    """The store that a URL names; it need not be there yet.
+    """The store that a URL names. Nothing is opened yet, and it need not be there yet.
 
     Args:
-        url: ``sqlite:///absolute/path/online.db?project=headrace``.
+        url: ``sqlite:///absolute/path/online.db?project=headrace``, the path percent-encoded.
 
     Raises:
-        UsageError: the URL is of no store that there is.
+        UsageError: the URL names no store that the service can read.
     """
-    raise NotImplementedError(url)
+    parts = urlsplit(url)
+    if parts.scheme in ("redis", "rediss"):
+        raise UsageError(f"online store {parts.scheme}://: Redis is not read yet; give a file, {_FORM}")
+    path, query = unquote(parts.path), parse_qs(parts.query, keep_blank_values=True)
+    if parts.scheme != "sqlite" or parts.netloc or parts.fragment or not path.strip("/") or "\0" in path:
+        raise UsageError(f"online store {url!r} is not of the form {_FORM}")
+    (project,) = query.pop("project", [""]) if len(query.get("project", [""])) == 1 else [""]
+    if not project or query:
+        raise UsageError(f"online store {url!r} has to name Feast's project once and nothing else: {_FORM}")
+    # One store's code is not loaded for another's.
+    from serving.feast_sqlite import FeastSqliteStore
+
+    # Four slashes are as good as three: SQLAlchemy, and so MLflow, writes absolute paths with four.
+    return FeastSqliteStore(Path("/" + path.lstrip("/")), project)
