@@ -1,38 +1,57 @@
-"""Predictions to the body of an answer."""
+"""Answers to requests for predictions."""
 
-import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from starlette.responses import Response
 
 from serving.model import LoadedModel, Predictions
 
-_ID_BYTES = 16
+JSON = "application/json"
 
 
-def predict_answer(model: LoadedModel, predictions: Predictions) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with status 200, before the headers that every answer has."""
+
+    body: bytes
+    media_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def response(self) -> Response:
+        """As the web framework sends it."""
+        return Response(self.body, headers=dict(self.headers), media_type=self.media_type)
+
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of `response`, as ASGI has them, for the path that goes without the framework."""
+        return [
+            *((name.lower().encode(), value.encode()) for name, value in self.headers),
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", self.media_type.encode()),
+        ]
+
+
+def predict_answer(model: LoadedModel, predictions: Predictions, ids: Sequence[str]) -> Answer:
     """``{"model", "version", "predictions": [{"id", ...}]}``, in the order of the rows.
 
     Each prediction has an id of its own, by which its label can be joined later.
     """
-    values = [_named(model, value) for value in predictions.tolist()]
-    ids = prediction_ids(len(values))
-    items = [{"id": one, **value} for one, value in zip(ids, values, strict=True)]
-    return orjson.dumps({"model": model.name, "version": model.version, "predictions": items})
+    items = _items(model, predictions, ids)
+    return Answer(orjson.dumps({"model": model.name, "version": model.version, "predictions": items}))
 
 
-def _named(model: LoadedModel, value: Any) -> dict[str, Any]:
+def _items(model: LoadedModel, predictions: Predictions, ids: Sequence[str]) -> list[dict[str, Any]]:
+    values = predictions.tolist()
     match model.contract.task:
         case "binary":
-            return {"probability": value}
+            return [{"id": one, "probability": value} for one, value in zip(ids, values, strict=True)]
         case "regression":
-            return {"value": value}
+            return [{"id": one, "value": value} for one, value in zip(ids, values, strict=True)]
         case "multiclass":
-            return {"probabilities": dict(zip(model.contract.label.classes, value, strict=True))}
-
-
-def prediction_ids(count: int) -> list[str]:
-    """As many new ids, each of 32 hexadecimal digits."""
-    # One call for all: the system call costs more than the bytes.
-    digits = os.urandom(_ID_BYTES * count).hex()
-    return [digits[i : i + 2 * _ID_BYTES] for i in range(0, len(digits), 2 * _ID_BYTES)]
+            classes = model.contract.label.classes
+            return [
+                {"id": one, "probabilities": dict(zip(classes, value, strict=True))}
+                for one, value in zip(ids, values, strict=True)
+            ]

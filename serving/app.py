@@ -1,49 +1,68 @@
-"""The HTTP application for one model version."""
+"""The HTTP application for one model version: the ordinary way to it, and the readable one."""
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from serving.headers import AnswerHeaders
-from serving.limits import Limits
+from serving.desk import Desk
+from serving.docs_page import docs_routes
+from serving.front import Front, Release
+from serving.labels import take_labels
+from serving.lanes import lanes
 from serving.model import LoadedModel
 from serving.predict import read_rows
-from serving.protocol import protocol_routes
+from serving.protocol import infer_paths, protocol_routes
 from serving.refusals import refuse_http, refuse_unexpected
-from serving.schema import predict_operation
+from serving.schema import labels_operation, predict_operation
 from serving.service import Service
 
 
-def create_app(model: LoadedModel, limits: Limits | None = None) -> FastAPI:
-    """The application.
+def release(model: LoadedModel, desk: Desk) -> Release:
+    """A model version with all ways to it, ready to be put in front."""
+    service = Service(model, desk)
+    return Release(service, create_app(service), lanes(service, _rows_path(model), infer_paths(model)))
 
-    Its paths hold the model's name as it is: another name is an unknown path, so that no client makes a metric label.
 
-    Args:
-        model: what answers.
-        limits: what a request may ask for.
+def front(model: LoadedModel, desk: Desk | None = None) -> Front:
+    """An application that serves one version, until it is given another."""
+    return Front(release(model, desk or Desk()))
 
-    Returns:
-        The app; `app.state.service` is the `Service`, whose `drain()` makes it unready.
+
+def create_app(service: Service) -> FastAPI:
+    """The routes.
+
+    Their paths hold the model's name as it is: another name is an unknown path, so that no client makes a metric label.
     """
-    service = Service(model, limits or Limits())
-    path = f"/v1/models/{model.name}/predict"
+    model, desk = service.model, service.desk
+    path = _rows_path(model)
     app = FastAPI(
         title=f"{model.name} version {model.version}",
         description=model.contract.description,
         version=str(model.version),
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
     )
-    app.state.service = service
-    app.add_middleware(AnswerHeaders, version=model.version, draining=lambda: service.draining)
     app.add_exception_handler(HTTPException, refuse_http(model.name, model.version, path))
     app.add_exception_handler(Exception, refuse_unexpected)
+    app.include_router(docs_routes(app))
     app.include_router(protocol_routes(service))
+    completes = service.completion is not None
 
-    @app.post(path, summary="Predict rows", openapi_extra=predict_operation(model, service.limits))
+    @app.post(path, summary="Predict rows", openapi_extra=predict_operation(model, desk.limits, completes))
     async def predict(request: Request) -> Response:
         return await service.respond(request, read_rows)
 
+    @app.post(
+        f"/v1/models/{model.name}/labels",
+        summary="Tell outcomes",
+        openapi_extra=labels_operation(model.contract, desk.limits),
+    )
+    async def labels(request: Request) -> Response:
+        return await take_labels(request, model.contract, desk)
+
     return app
+
+
+def _rows_path(model: LoadedModel) -> str:
+    return f"/v1/models/{model.name}/predict"

@@ -35,7 +35,7 @@ async def read_body(request: Request, limits: Limits, media_types: Sequence[str]
         async with asyncio.timeout(limits.body_timeout_s):
             return await _read_bounded(request, limits)
     except TimeoutError as slow:
-        raise Refusal(408, f"the body did not arrive within {limits.body_timeout_s:g} s", _CLOSE) from slow
+        raise too_slow(limits) from slow
     except ClientDisconnect as gone:
         raise Refusal(400, "the body broke off", _CLOSE) from gone
 
@@ -52,6 +52,11 @@ async def _read_bounded(request: Request, limits: Limits) -> bytes:
             raise _too_long(limits)
         body += chunk
     return bytes(body)
+
+
+def too_slow(limits: Limits) -> Refusal:
+    """The refusal of a body that did not arrive in time."""
+    return Refusal(408, f"the body did not arrive within {limits.body_timeout_s:g} s", _CLOSE)
 
 
 def _too_long(limits: Limits) -> Refusal:

@@ -1,23 +1,22 @@
 """`POST /v2/models/{model}/infer`: a request of the Open Inference Protocol to a question for the service."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from headrace.domain.encoding import Matrix
+from serving.answers import Answer
 from serving.bodies import read_body
-from serving.infer_matrix import to_matrix
+from serving.infer_matrix import TensorEncoder
 from serving.infer_request import InferRequest, parse_infer
-from serving.limits import Limits
 from serving.model import LoadedModel, Predictions
-from serving.outputs import infer_response
+from serving.outputs import infer_answer
 from serving.refusals import Refusal
+from serving.service import Service
 
 # Triton's client names no type at all, and KServe's says application/octet-stream for what is partly binary.
 MEDIA_TYPES = ("application/json", "application/octet-stream", "")
-_JSON_BYTES = "inference-header-content-length"
+INFER_HEADER = "inference-header-content-length"
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class InferQuestion:
 
     model: LoadedModel
     asked: InferRequest
+    keys: None = None
 
     @property
     def row_count(self) -> int:
@@ -34,28 +34,32 @@ class InferQuestion:
 
     def matrix(self) -> Matrix:
         """The rows as the model takes them."""
-        return to_matrix(self.model.contract, self.asked.inputs, self.asked.row_count)
+        return TensorEncoder(self.model.contract).encode(self.asked.inputs, self.asked.row_count)
 
-    def response(self, predictions: Predictions) -> Response:
+    def answer(self, predictions: Predictions, ids: list[str]) -> Answer:
         """The answer in the protocol's form."""
-        return infer_response(self.model, predictions, self.asked.outputs, self.asked.id)
+        return infer_answer(self.model, predictions, ids, self.asked.outputs, self.asked.id)
 
 
-async def read_infer(request: Request, model: LoadedModel, limits: Limits) -> InferQuestion:
+async def read_infer(request: Request, service: Service) -> InferQuestion:
     """Read an infer request.
 
     Raises:
         Refusal: it is not one, or asks too much.
     """
-    json_bytes = _json_bytes(request.headers)
+    given = request.headers.get(INFER_HEADER)
+    json_bytes = None if given is None else json_length(given)
+    limits = service.desk.limits
     body = await read_body(request, limits, MEDIA_TYPES)
-    return InferQuestion(model, parse_infer(body, json_bytes, model.contract, limits))
+    return InferQuestion(service.model, parse_infer(body, json_bytes, service.model.contract, limits))
 
 
-def _json_bytes(headers: Mapping[str, str]) -> int | None:
-    given = headers.get(_JSON_BYTES)
-    if given is None:
-        return None
+def json_length(given: str) -> int:
+    """What the header says about the length of the JSON.
+
+    Raises:
+        Refusal: 400 that is not a length.
+    """
     if not given.isascii() or not given.isdecimal() or len(given) > 18:
         raise Refusal(400, "Inference-Header-Content-Length has to be the length of the JSON in bytes")
     return int(given)

@@ -22,20 +22,56 @@ _DATATYPES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def to_matrix(contract: Contract, inputs: Mapping[str, Tensor], row_count: int) -> Matrix:
-    """The matrix (row_count, n_features) of either one tensor `features` or one for each feature.
+class TensorEncoder:
+    """Tensors of one contract to the model's matrix."""
 
-    Raises:
-        Refusal: 400 the tensors are not those of the contract, or not what they say.
-        RowProblems: some rows break the contract.
-    """
-    if MATRIX in inputs and takes_matrix(contract):
-        if len(inputs) > 1:
-            raise Refusal(400, f"send either the tensor {MATRIX!r} or one tensor for each feature")
-        return _encoded(contract, inputs[MATRIX])
-    columns: Columns = {f.name: _column(f, inputs.get(f.name), row_count) for f in contract.features}
-    check_columns(contract, columns)
-    return encode(contract, columns)
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        features = contract.features
+        # In float32, which holds all of them exactly.
+        self._low, self._high = np.array([_ends(feature) for feature in features], dtype=np.float32).T
+        self._whole = np.array([feature.type != "float" for feature in features])
+        self._optional = np.array([feature.missing for feature in features])
+
+    def encode(self, inputs: Mapping[str, Tensor], row_count: int) -> Matrix:
+        """The matrix (row_count, n_features) of either one tensor `features` or one for each feature.
+
+        Raises:
+            Refusal: 400 the tensors are not those of the contract, or not what they say.
+            RowProblems: some rows break the contract.
+        """
+        contract = self._contract
+        if MATRIX in inputs and takes_matrix(contract):
+            if len(inputs) > 1:
+                raise Refusal(400, f"send either the tensor {MATRIX!r} or one tensor for each feature")
+            return self._encoded(inputs[MATRIX])
+        columns: Columns = {f.name: _column(f, inputs.get(f.name), row_count) for f in contract.features}
+        check_columns(contract, columns)
+        return encode(contract, columns)
+
+    def _encoded(self, tensor: Tensor) -> Matrix:
+        if tensor.datatype == "BYTES":
+            raise Refusal(400, f"the tensor {MATRIX!r} is of numbers; categories are their positions in the contract")
+        # In the tensor's own precision at least, so that what does not fit a float32 is seen before it is infinite.
+        matrix = np.asarray(tensor.numbers()).reshape(tensor.shape)
+        self._check(matrix)
+        return matrix.astype(np.float32, copy=False)
+
+    def _check(self, matrix: Numbers) -> None:
+        # Asked this way round, NaN is refused.
+        fine = (matrix >= self._low) & (matrix <= self._high) & (~self._whole | (matrix == np.floor(matrix)))
+        fine |= self._optional & np.isnan(matrix)
+        if fine.all():
+            return
+        features = self._contract.features
+        rows = np.flatnonzero(~fine.all(axis=1))[:PROBLEM_ROWS]
+        raise RowProblems(
+            [
+                f"rows[{i}]: {features[j].name!r} {_expected(features[j])}"
+                for i in rows
+                for j in np.flatnonzero(~fine[i])
+            ]
+        )
 
 
 def _column(feature: Feature, tensor: Tensor | None, row_count: int) -> Column:
@@ -47,34 +83,6 @@ def _column(feature: Feature, tensor: Tensor | None, row_count: int) -> Column:
         fitting = ", ".join(_DATATYPES[feature.type])
         raise Refusal(400, f"input {feature.name!r} is of type {feature.type}: its datatype has to be of {fitting}")
     return tensor.values()
-
-
-def _encoded(contract: Contract, tensor: Tensor) -> Matrix:
-    if tensor.datatype == "BYTES":
-        raise Refusal(400, f"the tensor {MATRIX!r} is of numbers; categories are their positions in the contract")
-    # In doubles, so that what does not fit a float32 is seen before it becomes infinite.
-    matrix = np.array(tensor.values(), dtype=np.float64).reshape(tensor.shape)
-    _check_encoded(contract, matrix)
-    return matrix.astype(np.float32)
-
-
-def _check_encoded(contract: Contract, matrix: Numbers) -> None:
-    features = contract.features
-    low, high = np.array([_ends(feature) for feature in features]).T
-    whole = np.array([feature.type != "float" for feature in features])
-    optional = np.array([feature.missing for feature in features])
-    # Asked this way round, NaN is refused.
-    refused = ~((matrix >= low) & (matrix <= high)) | (whole & (matrix != np.floor(matrix)))
-    refused &= ~(optional & np.isnan(matrix))
-    rows = np.flatnonzero(refused.any(axis=1))[:PROBLEM_ROWS]
-    if len(rows):
-        raise RowProblems(
-            [
-                f"rows[{i}]: {features[j].name!r} {_expected(features[j])}"
-                for i in rows
-                for j in np.flatnonzero(refused[i])
-            ]
-        )
 
 
 def _ends(feature: Feature) -> tuple[float, float]:

@@ -9,8 +9,8 @@ class Limits:
 
     Attributes:
         body_bytes: largest request body; a larger one is answered 413 before it is read whole.
-        rows: most rows in one request; more are answered 413.
-        in_flight: predict requests that may be under way at once; one more is answered 503.
+        rows: most rows, or labels, in one request; more are answered 413.
+        in_flight: requests that may be under way at once; one more is answered 503.
         body_timeout_s: time that a client has to send its body, so that a slow one gives its place back (408).
     """
 

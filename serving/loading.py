@@ -4,9 +4,10 @@
     contract.json   the contract
     model.onnx      the model
     golden.json     rows, and what the model answered for them when it was trained
+    model.sig       if it was signed: see `serving.signature`
 
 Nothing in the directory is trusted to be there for a good reason: a link, a folder or a file that the manifest does
-not list is refused, and only the four files above are ever parsed. Nothing is unpickled.
+not list is refused, and only the first four files are ever parsed here. Nothing is unpickled.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from headrace.domain.contract import Contract
 from headrace.errors import DataError, HeadraceError, IntegrityError
 from serving.model import LoadedModel, OnnxSession
 from serving.rows import RowProblems
+from serving.signature import SIGNATURE, signed_manifest_digest
 
 MANIFEST = "manifest.json"
 _NEEDED = ("model.onnx", "contract.json", "golden.json")
@@ -88,14 +90,19 @@ class Golden:
             raise ValueError(f"tolerance {self.tolerance} is not between 0 and 1")
 
 
-def load(directory: Path) -> LoadedModel:
+def load(directory: Path, public_key: Path | None = None) -> LoadedModel:
     """Load the model in a directory.
 
+    Args:
+        directory: the model directory.
+        public_key: of whoever has to have signed it; None asks for no signature.
+
     Raises:
-        IntegrityError: a file is missing, is not the recorded one, or is not listed.
+        IntegrityError: a file is missing, is not the recorded one, is not listed, or is not what was signed.
         DataError: there is no such directory, or what it holds is no model for its contract.
+        UsageError: the public key is none.
     """
-    manifest = _read_manifest(directory)
+    manifest = _read_manifest(directory, public_key)
     content = _read_listed(directory, manifest)
     contract = bind(Contract, _json(content["contract.json"], "contract.json"), "contract.json", DataError)
     if contract.model != manifest.model:
@@ -104,15 +111,21 @@ def load(directory: Path) -> LoadedModel:
     session = OnnxSession(content["model.onnx"], len(contract.features))
     model = LoadedModel(contract, manifest.version, session)
     _check_golden(model, golden)
-    return replace(model, inline_rows=_inline_rows(model, golden))
+    span = (float(np.min(golden.predictions)), float(np.max(golden.predictions)))
+    return replace(model, inline_rows=_inline_rows(model, golden), golden_span=span)
 
 
-def _read_manifest(directory: Path) -> Manifest:
+def _read_manifest(directory: Path, public_key: Path | None) -> Manifest:
     if not directory.is_dir():
         raise DataError(f"{directory} is not a model directory: it is not there, or is not a directory")
     path = directory / MANIFEST
-    manifest = bind(Manifest, _json(_read(path), MANIFEST, IntegrityError), str(path), IntegrityError)
-    unlisted = sorted({entry.name for entry in directory.iterdir()} - set(manifest.files) - {MANIFEST})
+    signed = None if public_key is None else signed_manifest_digest(directory, public_key)
+    data = _read(path)
+    # The signature vouches for these bytes, and they for all others.
+    if signed is not None and hashlib.sha256(data).hexdigest() != signed:
+        raise IntegrityError(f"{path} changed after its signature was verified: download the model version again")
+    manifest = bind(Manifest, _json(data, MANIFEST, IntegrityError), str(path), IntegrityError)
+    unlisted = sorted({entry.name for entry in directory.iterdir()} - set(manifest.files) - {MANIFEST, SIGNATURE})
     if unlisted:
         raise IntegrityError(f"{directory} holds {unlisted[:3]}, which {MANIFEST} does not list: remove it")
     return manifest

@@ -22,12 +22,14 @@ class LoadedModel:
 
     Attributes:
         inline_rows: so many rows cost so little that they are answered on the event loop; see `serving.loading`.
+        golden_span: lowest and highest of the golden predictions.
     """
 
     contract: Contract
     version: int
     session: "OnnxSession"
     inline_rows: int = 0
+    golden_span: tuple[float, float] = (0.0, 1.0)
 
     @property
     def name(self) -> str:

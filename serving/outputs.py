@@ -1,18 +1,17 @@
 """The output tensors: which there are, which were asked for, and how they are said."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
-from starlette.responses import Response
 
 from headrace.domain.contract import Contract
-from serving.answers import prediction_ids
+from serving.answers import Answer
 from serving.model import LoadedModel, Predictions
-from serving.refusals import Refusal, json_response
+from serving.refusals import Refusal
 
 # Extensions that Triton has and we have not: their parameters ask for another answer, so they can't be ignored.
 _UNSUPPORTED = ("classification", "shared_memory_region")
@@ -96,43 +95,46 @@ def flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def infer_response(
-    model: LoadedModel, predictions: Predictions, asked: tuple[Asked, ...], request_id: str | None
-) -> Response:
+def infer_answer(
+    model: LoadedModel, predictions: Predictions, ids: Sequence[str], asked: tuple[Asked, ...], request_id: str | None
+) -> Answer:
     """The answer: JSON, and after it the data of the outputs that were asked for in binary, in their order."""
     outputs: list[dict[str, Any]] = []
     blocks: list[bytes] = []
     metadata = {output["name"]: output for output in output_metadata(model.contract)}
     for one in asked:
         output = metadata[one.name] | {"shape": [len(predictions), metadata[one.name]["shape"][1]]}
-        values = prediction_ids(len(predictions)) if one.name == _IDS else _matrix(model.contract, predictions)
+        values = ids if one.name == _IDS else _matrix(model.contract, predictions)
         if one.is_binary:
             blocks.append(_raw(values))
             output["parameters"] = {"binary_data_size": len(blocks[-1])}
         else:
-            output["data"] = values if isinstance(values, list) else values.ravel().tolist()
+            output["data"] = values.ravel().tolist() if isinstance(values, np.ndarray) else values
         outputs.append(output)
     answer = {"model_name": model.name, "model_version": str(model.version), "outputs": outputs}
     if request_id is not None:
         answer["id"] = request_id
-    if not blocks:
-        return json_response(answer)
     text = orjson.dumps(answer)
-    headers = {"Inference-Header-Content-Length": str(len(text))}
-    return Response(b"".join((text, *blocks)), headers=headers, media_type="application/octet-stream")
+    if not blocks:
+        return Answer(text)
+    length = ("Inference-Header-Content-Length", str(len(text)))
+    return Answer(b"".join((text, *blocks)), "application/octet-stream", (length,))
 
 
 def _matrix(contract: Contract, predictions: Predictions) -> Predictions:
     match contract.task:
         case "binary":
-            return np.stack((1 - predictions, predictions), axis=1)
+            both = np.empty((len(predictions), 2), dtype=np.float32)
+            np.subtract(1, predictions, out=both[:, 0])
+            both[:, 1] = predictions
+            return both
         case "multiclass":
             return predictions
         case "regression":
             return predictions.reshape(-1, 1)
 
 
-def _raw(values: Predictions | list[str]) -> bytes:
-    if isinstance(values, list):
-        return b"".join(_LENGTH.pack(len(value)) + value.encode() for value in values)
-    return values.astype("<f4", copy=False).tobytes()
+def _raw(values: Predictions | Sequence[str]) -> bytes:
+    if isinstance(values, np.ndarray):
+        return values.astype("<f4", copy=False).tobytes()
+    return b"".join(_LENGTH.pack(len(value)) + value.encode() for value in values)

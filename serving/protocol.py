@@ -10,6 +10,7 @@ import headrace
 from headrace.domain.contract import Contract, Feature
 from serving.infer import read_infer
 from serving.infer_schema import DATATYPES, infer_operation
+from serving.model import LoadedModel
 from serving.outputs import output_metadata
 from serving.refusals import Refusal, json_response
 from serving.service import Service
@@ -17,18 +18,27 @@ from serving.service import Service
 _EXTENSIONS = ["binary_tensor_data"]
 
 
+def model_paths(model: LoadedModel) -> tuple[str, str]:
+    """Where the model is. The running version as it is: another one is an unknown path, like another model."""
+    return f"/v2/models/{model.name}", f"/v2/models/{model.name}/versions/{model.version}"
+
+
+def infer_paths(model: LoadedModel) -> tuple[str, ...]:
+    """Where tensors are posted to."""
+    return tuple(f"{path}/infer" for path in model_paths(model))
+
+
 def protocol_routes(service: Service) -> APIRouter:
     """Liveness, readiness, metadata, infer and metrics."""
     routes = APIRouter()
     _add_server_routes(routes, service)
-    model = service.model
-    # The running version as it is: another one is an unknown path, like another model.
-    for path in (f"/v2/models/{model.name}", f"/v2/models/{model.name}/versions/{model.version}"):
+    for path in model_paths(service.model):
         _add_model_routes(routes, service, path)
 
     @routes.get("/metrics", summary="Metrics in Prometheus' text format", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+        service.recorder.seal()
+        return Response(service.desk.families.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return routes
 
@@ -58,13 +68,13 @@ def _add_model_routes(routes: APIRouter, service: Service, path: str) -> None:
     async def model_ready() -> Response:
         return _readiness(service, {"name": model.name, "ready": True})
 
-    @routes.post(f"{path}/infer", summary="Predict tensors", openapi_extra=infer_operation(model, service.limits))
+    @routes.post(f"{path}/infer", summary="Predict tensors", openapi_extra=infer_operation(model, service.desk.limits))
     async def infer(request: Request) -> Response:
         return await service.respond(request, read_infer)
 
 
 def _readiness(service: Service, answer: dict[str, Any]) -> Response:
-    if service.draining:
+    if service.desk.draining:
         return Refusal(503, "draining: send requests elsewhere").response()
     return json_response(answer)
 

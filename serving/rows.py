@@ -48,7 +48,8 @@ def to_columns(contract: Contract, rows: Sequence[Mapping[str, Any]]) -> Columns
 
     Args:
         contract: what a row has to be.
-        rows: decoded JSON, so the values are exactly None, bool, int, float, str, list or dict.
+        rows: decoded JSON, so the values are exactly None, bool, int, float, str, list or dict. What else the contract
+            lets a row carry is not looked at here: see `serving.keys`.
 
     Returns:
         Feature name to its n_rows values; an absent optional value is None.
@@ -56,7 +57,7 @@ def to_columns(contract: Contract, rows: Sequence[Mapping[str, Any]]) -> Columns
     Raises:
         RowProblems: some rows break the contract.
     """
-    names = set(contract.feature_names)
+    names = {*contract.feature_names, *contract.row_extras}
     unknown = (i for i, row in enumerate(rows) if not row.keys() <= names)
     columns: Columns = {}
     for feature in contract.features:
@@ -151,7 +152,7 @@ def _sentences(contract: Contract, position: int, row: Mapping[str, Any]) -> lis
     names = contract.feature_names
     known = {name: row[name] for name in names if name in row}
     sentences = [f"rows[{position}]: {problem}" for problem in row_problems(contract, known)]
-    unknown = next((name for name in row if name not in names), None)
+    unknown = next((name for name in row if name not in names and name not in contract.row_extras), None)
     if unknown is not None:
         # One is enough to see a spelling mistake; there may be a hundred thousand.
         sentences.insert(0, f"rows[{position}]: {unknown[:64]!r} is not a feature of {contract.model}")

@@ -11,6 +11,15 @@ from serving.model import LoadedModel
 _JSON = "application/json"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _ID = {"type": "string", "description": "Names this prediction: keep it to join the label later.", "minLength": 1}
+_KEY = {
+    "type": ["string", "null"],
+    "minLength": 1,
+    "maxLength": 64,
+    # What is more than 64 bytes in UTF-8, or does not print, is refused too; a pattern can't say that everywhere alike.
+    "pattern": "^[ -~]+$",
+    "description": "A key, at most 64 bytes.",
+}
+_TIME = {"type": ["string", "null"], "format": "date-time", "description": "A time with its zone."}
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -26,15 +35,15 @@ _REFUSALS = {
 }
 
 
-def predict_operation(model: LoadedModel, limits: Limits) -> dict[str, Any]:
-    """The OpenAPI operation of the predict route."""
+def predict_operation(model: LoadedModel, limits: Limits, completes: bool) -> dict[str, Any]:
+    """The OpenAPI operation of the predict route; with `completes`, features of views may be left out."""
     contract = model.contract
     body = {
         "type": "object",
         "additionalProperties": False,
         "required": ["rows"],
         "properties": {
-            "rows": {"type": "array", "minItems": 1, "maxItems": limits.rows, "items": row_schema(contract)}
+            "rows": {"type": "array", "minItems": 1, "maxItems": limits.rows, "items": row_schema(contract, completes)}
         },
     }
     answers = refusal_answers()
@@ -56,13 +65,61 @@ def refusal_answers() -> dict[str, Any]:
     }
 
 
-def row_schema(contract: Contract) -> dict[str, Any]:
-    """The JSON Schema of one row."""
+def row_schema(contract: Contract, completes: bool = False) -> dict[str, Any]:
+    """The JSON Schema of one row; with `completes`, features of views may be left out."""
+    features = contract.features
+    required = [f.name for f in features if not f.missing and not (completes and f.view is not None)]
+    properties = {feature.name: _feature_schema(feature) for feature in features}
+    extras = {name: _KEY if kind == "key" else _TIME for name, kind in contract.row_extras.items()}
     return {
         "type": "object",
         "additionalProperties": False,
-        "required": [feature.name for feature in contract.features if not feature.missing],
-        "properties": {feature.name: _feature_schema(feature) for feature in contract.features},
+        "required": required,
+        "properties": properties | extras,
+    }
+
+
+def labels_operation(contract: Contract, limits: Limits) -> dict[str, Any]:
+    """The OpenAPI operation of the labels route."""
+    label = contract.label
+    value: dict[str, Any] = {"description": f"{label.description.rstrip('. ')}."}
+    match contract.task:
+        case "binary":
+            value |= {"enum": [0, 1]}
+        case "multiclass":
+            value |= {"enum": list(label.classes)}
+        case "regression":
+            value |= {"type": "number"}
+    item = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [label.name],
+        "properties": {
+            "prediction_id": {"type": "string", "pattern": "^[0-9a-f]{32}$", "description": "The prediction's `id`."},
+            contract.rows.key: {**_KEY, "type": "string", "description": "Or, instead of that, the row's own key."},
+            contract.rows.decision_time: {**_TIME, "description": "With the key: the moment of the decision."},
+            label.name: value,
+            label.time: {**_TIME, "description": "When it became known."},
+        },
+        "oneOf": [{"required": ["prediction_id"]}, {"required": [contract.rows.key]}],
+    }
+    body = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["labels"],
+        "properties": {"labels": {"type": "array", "minItems": 1, "maxItems": limits.rows, "items": item}},
+    }
+    known = 0 if contract.task == "regression" else value["enum"][0]
+    example = {"labels": [{contract.rows.key: "an example", label.name: known}]}
+    accepted = {"type": "object", "required": ["accepted"], "properties": {"accepted": {"type": "integer"}}}
+    answers = {
+        "200": {"description": "How many labels are kept now.", "content": {_JSON: {"schema": accepted}}},
+        "404": {"description": "This service keeps none.", "content": {_JSON: {"schema": _ERROR}}},
+    }
+    return {
+        "requestBody": {"required": True, "content": {_JSON: {"schema": body, "example": example}}},
+        "responses": refusal_answers() | answers,
+        "description": "Late and in any order. Sending one again changes nothing; another for the same replaces it.",
     }
 
 

@@ -1,21 +1,25 @@
-"""uvicorn, with a way out that loses no request: say unready, answer for a while, then close."""
+"""uvicorn, with a way out that loses no request, and a way to another version that loses none either."""
 
+import asyncio
 import errno
 import logging
 import signal
 import socket
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
-from headrace.errors import Conflict, UsageError
+from headrace.errors import Conflict, HeadraceError, UsageError
+from serving.front import Front, Release
 
 _log = logging.getLogger("headrace.serving")
 
 # A request that takes longer than this to finish is given up.
 _FINISH_S = 30
+# uvicorn calls ten times a second.
+_TICKS_PER_LOOK = 10
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -31,7 +35,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         taken.bind((host, port))
         # Two sockets may bind the same port with SO_REUSEADDR as long as neither listens.
-        taken.listen()
+        taken.listen(2048)
     except OSError as refused:
         taken.close()
         if refused.errno == errno.EADDRINUSE:
@@ -45,27 +49,41 @@ def bind(host: str, port: int) -> socket.socket:
 class DrainingServer(uvicorn.Server):
     """A server that says unready at the first SIGTERM or SIGINT, and stops `drain_s` later; at the second at once.
 
-    uvicorn alone refuses connections from the moment of the signal, and then dies of it.
+    uvicorn alone refuses connections from the moment of the signal, and then dies of it. At SIGHUP it loads its
+    directory again and puts what it finds in front, if that is a version in order.
+
+    Args:
+        front: what is served.
+        drain_s: seconds between the signal and the end of listening.
+        load: reads the directory; called in a thread.
+        started: called once it answers.
 
     Attributes:
         stopped_by: the signal that stopped it.
     """
 
-    def __init__(self, app: FastAPI, drain_s: float) -> None:
+    def __init__(
+        self, front: Front, drain_s: float, load: Callable[[], Release], started: Callable[[], object] = lambda: None
+    ) -> None:
         config = uvicorn.Config(
-            app,
+            front,
             http="httptools",
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            date_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=_FINISH_S,
         )
         super().__init__(config)
-        self._service = app.state.service
+        self._front = front
         self._drain_s = drain_s
+        self._load = load
+        self._started = started
+        self._before: list[Release] = []
+        self._reloading: asyncio.Task[None] | None = None
         self._stop_at: float | None = None
         self._draining_logged = False
         self.stopped_by: int | None = None
@@ -73,15 +91,17 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer; from here on a signal is handled."""
         await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._begin_reload)
         host, port = (sockets or [])[0].getsockname()[:2]
-        model = self._service.model
+        model = self._front.service.model
         fields = {"model": model.name, "version": model.version, "host": host, "port": port}
         _log.info("listening", extra={"fields": fields})
+        self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop."""
         if self._stop_at is None:
-            self._service.drain()
+            self._front.service.drain()
             self.stopped_by = sig
             self._stop_at = time.monotonic() + self._drain_s
         else:
@@ -92,7 +112,51 @@ class DrainingServer(uvicorn.Server):
         if self._stop_at is not None:
             self._log_draining()
             self.should_exit = self.should_exit or time.monotonic() >= self._stop_at
+        if counter % _TICKS_PER_LOOK == 0:
+            self.look_after()
         return await super().on_tick(counter)
+
+    def look_after(self) -> None:
+        """Count and hand over what was predicted since the last time."""
+        for release in (self._front.release, *self._before):
+            release.service.recorder.seal()
+        self._front.service.desk.tick()
+
+    def _begin_reload(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.get_running_loop().create_task(self._reload())
+
+    async def _reload(self) -> None:
+        """Put what the directory holds now in front; what is wrong with it leaves the old version where it is."""
+        old = self._front.release
+        reloads = old.service.desk.families.reloads
+        try:
+            new = await asyncio.to_thread(self._load)
+            if new.service.model.name != old.service.model.name:
+                raise UsageError(
+                    f"the directory is of {new.service.model.name} now: a service keeps its model, "
+                    f"{old.service.model.name}; start another one"
+                )
+        except HeadraceError as problem:
+            reloads.labels("failed").inc()
+            fields = {"reason": str(problem), "version": old.service.model.version}
+            _log.error("not swapped, the version before serves on", extra={"fields": fields})
+            return
+        self._front.release = new
+        reloads.labels("swapped").inc()
+        fields = {"version": new.service.model.version, "before": old.service.model.version}
+        _log.info("swapped", extra={"fields": fields})
+        self._retire(old)
+
+    def _retire(self, old: Release) -> None:
+        """The version before is still counted, for requests under way; the ones before that have none any more."""
+        current = self._front.service
+        old.service.retire(current)
+        for older in self._before:
+            older.service.recorder.seal()
+            if older.service.model.version not in (old.service.model.version, current.model.version):
+                current.desk.families.forget(older.service.model.name, older.service.model.version)
+        self._before = [old]
 
     def _log_draining(self) -> None:
         # Here and not in `handle_exit`: a signal may come while a line of the log is being written.

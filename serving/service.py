@@ -1,6 +1,7 @@
-"""A request for predictions from its body to its answer, and whether more are welcome."""
+"""A request for predictions from its body to its answer: one model version in service."""
 
 import logging
+import math
 import time
 import traceback
 from collections.abc import Awaitable, Callable
@@ -12,9 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.domain.encoding import Matrix
-from serving.limits import Limits
+from serving.answers import Answer
+from serving.completion import Completion
+from serving.context import SCOPE_KEY, Context
+from serving.desk import Desk
+from serving.keys import Keys
 from serving.metrics import Metrics
 from serving.model import LoadedModel, Predictions
+from serving.recorder import Recorder
 from serving.refusals import Refusal, first_few
 from serving.rows import RowProblems
 
@@ -22,11 +28,15 @@ _log = logging.getLogger("headrace.serving")
 
 
 class Question(Protocol):
-    """A request whose form has been understood, in whichever of the two APIs it was asked."""
+    """A request whose form has been understood, in whichever of the APIs it was asked."""
 
     @property
     def row_count(self) -> int:
         """How many rows it has."""
+
+    @property
+    def keys(self) -> Keys | None:
+        """The keys of its rows, where they have any."""
 
     def matrix(self) -> Matrix:
         """Its rows as the model takes them.
@@ -36,82 +46,97 @@ class Question(Protocol):
             Refusal: they are not what the request says they are.
         """
 
-    def response(self, predictions: Predictions) -> Response:
-        """The answer, with a prediction for every row."""
-
-
-Read = Callable[[Request, LoadedModel, Limits], Awaitable[Question]]
+    def answer(self, predictions: Predictions, ids: list[str]) -> Answer:
+        """The answer, with a prediction and its id for every row."""
 
 
 class Service:
     """One model version in service.
 
     Attributes:
-        draining: no more requests are wanted; those that come are still answered.
-        in_flight: predict requests under way.
+        desk: what it shares with the versions before and after it in this process.
+        completion: completes rows from the online store; None without one.
     """
 
-    def __init__(self, model: LoadedModel, limits: Limits) -> None:
+    def __init__(self, model: LoadedModel, desk: Desk) -> None:
         self.model = model
-        self.limits = limits
-        self.metrics = Metrics(model)
-        self.draining = False
-        self.in_flight = 0
+        self.desk = desk
+        self.metrics = Metrics(model, desk.families)
+        self.recorder = Recorder(model, self.metrics, desk.block_log(model))
+        self.completion: Completion | None = desk.completion(model.contract)
         # One: the process is one core's worth, and every further thread would take its turn from the event loop.
         self._thread = anyio.CapacityLimiter(1)
-        self.metrics.ready(True)
+        self.metrics.ready(not desk.draining)
 
     def drain(self) -> None:
         """Say that no more requests are wanted."""
-        self.draining = True
+        self.desk.draining = True
         self.metrics.ready(False)
 
-    async def respond(self, request: Request, read: Read) -> Response:
+    def retire(self, successor: "Service") -> None:
+        """Say that another version answers now, in this process."""
+        if successor.model.version != self.model.version:
+            self.metrics.ready(False)
+
+    async def respond(self, request: Request, read: "Read") -> Response:
         """Answer a request for predictions, whatever it is, and count it."""
         start = time.perf_counter()
+        context: Context = request.scope[SCOPE_KEY]
         try:
-            answer = await self._admit(request, read)
-        except Refusal as refusal:
-            answer = refusal.response()
-        except Exception as unforeseen:
-            _log_unforeseen(unforeseen)
-            answer = Refusal(500, "the model failed on this request; the log says why").response()
-        self.metrics.answered(answer.status_code, time.perf_counter() - start)
-        return answer
+            with self.desk.place():
+                question = await read(request, self)
+                answer = await self._answer(question, context)
+            response = answer.response()
+        except Exception as problem:
+            response = self.refused(problem, context)
+        self.recorder.answered(response.status_code, time.perf_counter() - start)
+        return response
 
-    async def _admit(self, request: Request, read: Read) -> Response:
-        if self.in_flight >= self.limits.in_flight:
-            raise Refusal(503, "too many requests are under way: try again", {"Retry-After": "1"})
-        self.in_flight += 1
-        try:
-            question = await read(request, self.model, self.limits)
-            if question.row_count <= self.model.inline_rows:
-                return self.answer(question)
-            return await anyio.to_thread.run_sync(self.answer, question, limiter=self._thread)
-        finally:
-            self.in_flight -= 1
+    def refused(self, problem: Exception, context: Context) -> Response:
+        """The answer to a request that gets no prediction."""
+        match problem:
+            case Refusal():
+                return problem.response()
+            case RowProblems():
+                return Refusal(400, first_few(problem.sentences)).response()
+        _log_unforeseen(problem, context)
+        return Refusal(500, "the model failed on this request; the log says why").response()
 
-    def answer(self, question: Question) -> Response:
-        """Predict the rows that are asked about.
+    async def _answer(self, question: Question, context: Context) -> Answer:
+        if question.row_count <= self.model.inline_rows:
+            return self.predict(question, context)
+        return await anyio.to_thread.run_sync(self.predict, question, context, limiter=self._thread)
+
+    def predict(self, question: Question, context: Context) -> Answer:
+        """Predict the rows that are asked about, and record the predictions.
 
         Raises:
-            Refusal: 400 rows break the contract, 500 the model answers something that is not a number.
+            RowProblems: some rows break the contract.
+            Refusal: 400 they are not what the request says, 500 the model answers something that is not a number.
         """
-        try:
-            matrix = question.matrix()
-        except RowProblems as problems:
-            raise Refusal(400, first_few(problems.sentences)) from problems
+        matrix = question.matrix()
         predictions = self.model.predict(matrix)
-        finite = np.isfinite(predictions.reshape(len(matrix), -1)).all(axis=1)
-        self.metrics.predicted(matrix)
-        if not finite.all():
-            self.metrics.nonfinite(int((~finite).sum()))
-            raise Refusal(500, f"the model has no finite answer for rows[{int(np.argmin(finite))}]")
-        return question.response(predictions)
+        # In doubles, in which no sum of finite float32 is infinite: one number tells of all.
+        if not math.isfinite(predictions.item() if predictions.size == 1 else predictions.sum(dtype=np.float64)):
+            raise self._not_finite(predictions)
+        return question.answer(predictions, self.recorder.add(matrix, predictions, context, question.keys))
+
+    def _not_finite(self, predictions: Predictions) -> Refusal:
+        finite = np.isfinite(predictions.reshape(len(predictions), -1)).all(axis=1)
+        self.metrics.nonfinite(int((~finite).sum()))
+        return Refusal(500, f"the model has no finite answer for rows[{int(np.argmin(finite))}]")
 
 
-def _log_unforeseen(problem: Exception) -> None:
+Read = Callable[[Request, Service], Awaitable[Question]]
+
+
+def _log_unforeseen(problem: Exception, context: Context) -> None:
     # Kind and place, not the message: it may hold a feature's value.
     place = traceback.extract_tb(problem.__traceback__)[-1]
-    where = f"{place.filename}:{place.lineno}"
-    _log.error("predict failed", extra={"fields": {"kind": type(problem).__name__, "where": where}})
+    fields = {
+        "kind": type(problem).__name__,
+        "where": f"{place.filename}:{place.lineno}",
+        "request_id": context.request_id.decode(),
+        "trace_id": context.trace_id.decode(),
+    }
+    _log.error("predict failed", extra={"fields": fields})

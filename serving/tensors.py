@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.refusals import Refusal
 from serving.rows import Column, Numbers
@@ -56,7 +57,18 @@ class Tensor:
         """
         if self.raw is None:
             return self._from_json()
-        return self._strings(self.raw) if self.datatype == "BYTES" else self._numbers(self.raw)
+        return self._strings(self.raw) if self.datatype == "BYTES" else self._wide(self._numbers(self.raw))
+
+    def numbers(self) -> Numbers:
+        """The values of a tensor that is not BYTES, flat, in doubles or in the float32 in which they came.
+
+        Raises:
+            Refusal: as `values`.
+        """
+        if self.raw is None:
+            return np.array(self._from_json(), dtype=np.float64)
+        found = self._numbers(self.raw)
+        return found if self.datatype == "FP32" else self._wide(found)
 
     @property
     def _count(self) -> int:
@@ -80,7 +92,7 @@ class Tensor:
             raise self._refusal(f"has nested data that is not {rows} lists of {width}")
         return list(itertools.chain.from_iterable(data))
 
-    def _numbers(self, raw: memoryview) -> Numbers:
+    def _numbers(self, raw: memoryview) -> NDArray[Any]:
         kind = np.dtype(_RAW[self.datatype])
         if len(raw) != self._count * kind.itemsize:
             size = self._count * kind.itemsize
@@ -88,6 +100,10 @@ class Tensor:
         found = np.frombuffer(raw, dtype=kind)
         if self.datatype == "BOOL" and (found > 1).any():
             raise self._refusal("has a byte that is neither 0 nor 1")
+        return found
+
+    @staticmethod
+    def _wide(found: NDArray[Any]) -> Numbers:
         # A signalling NaN warns on its way to a double, and is as missing as any other.
         with np.errstate(invalid="ignore"):
             return found.astype(np.float64)

@@ -19,7 +19,8 @@ from starlette.testclient import TestClient
 from headrace.documents import write_json
 from headrace.domain.contract import Budgets, BusinessValue, Contract, Feature, Label, LabelDelay, Rows, Task
 from headrace.domain.encoding import encode
-from serving.app import create_app
+from serving.app import front
+from serving.desk import Desk
 from serving.limits import Limits
 from serving.loading import load
 from tests.serving.service_process import Process
@@ -145,7 +146,7 @@ def make_client(directories: dict[str, Path]) -> Callable[..., TestClient]:
     """Makes a client for the app of a task, with the limits given."""
 
     def make(task: str = "binary", **limits: Any) -> TestClient:
-        app = create_app(load(directories[task]), Limits(**limits))
+        app = front(load(directories[task]), Desk(Limits(**limits)))
         return TestClient(app, raise_server_exceptions=False)
 
     return make

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from serving.app import create_app
+from serving.app import front
 from serving.loading import load
 from tests.serving.oip import BINARY, INFER, binary_request, json_inputs, with_binary
 
@@ -122,7 +122,7 @@ WRONG = {
 @pytest.fixture(scope="module")
 def client(directories) -> Iterator[TestClient]:
     """One for all: what is refused leaves nothing behind."""
-    with TestClient(create_app(load(directories["binary"])), raise_server_exceptions=False) as one:
+    with TestClient(front(load(directories["binary"])), raise_server_exceptions=False) as one:
         yield one
 
 

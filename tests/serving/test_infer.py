@@ -50,7 +50,7 @@ def answered(answer) -> dict[str, np.ndarray]:
 def test_rows_json_and_binary_give_the_same_predictions(make_client, task):
     name = "prediction" if task == "regression" else "probabilities"
     with make_client(task) as client:
-        contract = client.app.state.service.model.contract
+        contract = client.app.service.model.contract
 
         @given(ROWS)
         @settings(max_examples=25, deadline=None)
@@ -100,7 +100,7 @@ def test_another_version_or_model_is_a_404_in_the_error_form(client, make_rows):
 
 def test_readiness_of_a_version_ends_with_draining(client):
     assert client.get(f"{BASE}/versions/3/ready").json() == {"name": "flight_delay", "ready": True}
-    client.app.state.service.drain()
+    client.app.service.drain()
     assert client.get(f"{BASE}/versions/3/ready").status_code == 503
 
 
@@ -173,13 +173,13 @@ def test_infer_counts_and_says_what_predict_does(client, make_rows):
 def test_large_batch_in_a_thread_answers_like_small_ones(client, make_rows):
     rows = make_rows(3000, seed=1)
     body, headers = binary_request(rows)
-    assert len(rows) > client.app.state.service.model.inline_rows
+    assert len(rows) > client.app.service.model.inline_rows
     large = answered(client.post(INFER, content=body, headers=headers))["probabilities"]
     np.testing.assert_allclose(large[:50], predicted(client, "binary", rows[:50]), atol=1e-6)
 
 
 def test_feature_that_is_called_features_is_a_feature(client):
-    contract = client.app.state.service.model.contract
+    contract = client.app.service.model.contract
     first = dataclasses.replace(contract.features[0], name="features")
     example = {"features" if name == first.name else name: value for name, value in contract.example.items()}
     example = {"features": 1.0} | {name: value for name, value in example.items() if name != "wind_speed"}

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from serving.app import create_app
+from serving.app import front
+from serving.desk import Desk
 from serving.limits import Limits
 from serving.loading import load
 
@@ -58,7 +59,7 @@ def test_large_batch_in_a_thread_answers_like_small_ones(client, make_rows):
     rows = make_rows(3000, seed=1)
     small = [client.post(PATH, json={"rows": [row]}).json()["predictions"][0]["probability"] for row in rows[:20]]
     large = [item["probability"] for item in client.post(PATH, json={"rows": rows}).json()["predictions"]]
-    assert len(rows) > client.app.state.service.model.inline_rows
+    assert len(rows) > client.app.service.model.inline_rows
     np.testing.assert_allclose(large[:20], small, atol=1e-6)
 
 
@@ -104,7 +105,7 @@ def test_health_and_metadata(client):
 
 
 def test_draining_is_unready_and_still_answers(client, make_rows):
-    client.app.state.service.drain()
+    client.app.service.drain()
     for path in ("/v2/health/ready", "/v2/models/flight_delay/ready"):
         assert client.get(path).status_code == 503
         assert "draining" in client.get(path).json()["error"]
@@ -139,7 +140,7 @@ def test_counts_requests_rows_and_values_out_of_range(client, make_rows):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_output_that_is_no_number_is_an_error_and_is_counted(directories, make_rows, value):
     output = np.array([[0.5, 0.5], [0.5, value], [value, value]], dtype=np.float32)
-    app = create_app(replace(load(directories["binary"]), session=StubSession(output)))
+    app = front(replace(load(directories["binary"]), session=StubSession(output)))
     with TestClient(app) as client:
         answer = client.post(PATH, json={"rows": make_rows(3)})
         assert answer.status_code == 500
@@ -148,7 +149,7 @@ def test_output_that_is_no_number_is_an_error_and_is_counted(directories, make_r
 
 
 def test_failing_model_is_a_500_that_says_nothing_of_the_values(directories, make_rows, caplog):
-    app = create_app(replace(load(directories["binary"]), session=StubSession(RuntimeError("secret 42"))))
+    app = front(replace(load(directories["binary"]), session=StubSession(RuntimeError("secret 42"))))
     with TestClient(app) as client:
         answer = client.post(PATH, json={"rows": make_rows(1)})
         assert answer.status_code == 500
@@ -161,7 +162,7 @@ def test_failing_model_is_a_500_that_says_nothing_of_the_values(directories, mak
 def test_busy_model_leaves_liveness_alone_and_more_requests_are_turned_away(directories, make_rows):
     gate = threading.Event()
     session = StubSession(gate=gate)
-    app = create_app(replace(load(directories["binary"]), session=session, inline_rows=0), Limits(in_flight=2))
+    app = front(replace(load(directories["binary"]), session=session, inline_rows=0), Desk(Limits(in_flight=2)))
     with TestClient(app) as client, ThreadPoolExecutor(2) as pool:
         body = {"rows": make_rows(1)}
         waiting = [pool.submit(client.post, PATH, json=body)]
@@ -179,7 +180,7 @@ def test_busy_model_leaves_liveness_alone_and_more_requests_are_turned_away(dire
 def _until_refused(client: TestClient, body) -> httpx.Response:
     """The second request may not have arrived yet; a third that gets its place waits for the gate, so ask with none."""
     for _ in range(10_000):
-        if client.app.state.service.in_flight == 2:
+        if client.app.service.desk.in_flight == 2:
             return client.post(PATH, json=body)
         client.get("/v2/health/live")
     raise AssertionError("the second request never arrived")

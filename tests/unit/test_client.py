@@ -23,7 +23,7 @@ from headrace.client import AsyncClient, BinaryPrediction, Client, Clock, Multic
 from headrace.documents import write_json
 from headrace.domain.contract import Budgets, BusinessValue, Contract, Feature, Label, LabelDelay, Rows
 from headrace.errors import DataError, HeadraceError, Unavailable, UsageError
-from serving.app import create_app
+from serving.app import front
 from serving.loading import load
 
 ROW = {"wind_speed": 12.5, "distance": 760}
@@ -508,7 +508,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
     manifest = {"schema_version": 1, "model": "flight_delay", "version": 3, "files": files}
     (directory / "manifest.json").write_text(json.dumps(manifest))
-    return create_app(load(directory))
+    return front(load(directory))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ cannot say and raises `ValueError`; `headrace.documents` turns that into a `Cont
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -244,7 +245,7 @@ class Contract:
             if view.fallback == "default" and bare:
                 raise ValueError(f"view {name!r}: `fallback: default` needs a `default` or `missing: true` of {bare}")
 
-    @property
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names in model order."""
         return tuple(f.name for f in self.features)
@@ -254,7 +255,7 @@ class Contract:
         """The join keys of all views, each once, sorted."""
         return tuple(sorted({view.entity for view in self.views.values()}))
 
-    @property
+    @cached_property
     def row_extras(self) -> Mapping[str, Extra]:
         """What a row that asks for features by key may hold besides features, by name.
 

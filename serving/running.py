@@ -1,0 +1,117 @@
+"""A service process, put together from its options."""
+
+import argparse
+import gc
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from serving.limits import Limits
+from serving.workers import Workers
+
+if TYPE_CHECKING:
+    from serving.desk import Desk
+
+_log = logging.getLogger("headrace.serving")
+
+# A thread of the prediction log lets the event loop in within this, seconds; by default it is ten times as long.
+_SWITCH_S = 0.0005
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve in this process until a signal says stop; the exit code."""
+    from serving.server import bind
+
+    return _work(options, lambda: bind(options.host, options.port), None, lambda: None)
+
+
+def serve_with_workers(options: argparse.Namespace) -> int:
+    """Serve with several processes until a signal says stop; the exit code."""
+    shared = tempfile.mkdtemp(prefix="headrace-metrics-")
+    # prometheus-client looks at it when it is first imported, which is below.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
+    try:
+        from prometheus_client import multiprocess
+
+        from serving.server import bind
+
+        listener = bind(options.host, options.port)
+        # What was imported is shared with the workers, as long as no collector touches it.
+        gc.freeze()
+
+        def work(started: Callable[[], object]) -> int:
+            return _worker(options, listener, shared, started)
+
+        return Workers(options.workers, work, partial(multiprocess.mark_process_dead, path=shared)).run()
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
+
+
+def _worker(options: argparse.Namespace, listener: socket.socket, shared: str, started: Callable[[], object]) -> int:
+    from headrace.errors import HeadraceError
+
+    try:
+        return _work(options, lambda: listener, shared, started)
+    except HeadraceError as problem:
+        print(f"headrace: {problem}", file=sys.stderr, flush=True)
+        return problem.exit_code
+
+
+def _work(
+    options: argparse.Namespace,
+    listen: Callable[[], socket.socket],
+    shared: str | None,
+    started: Callable[[], object],
+) -> int:
+    from serving.app import release
+    from serving.front import Front
+    from serving.loading import load
+    from serving.server import DrainingServer
+
+    model = load(options.directory, options.public_key)
+    listener = listen()
+    desk = _desk(options, shared, model.name)
+    front = Front(release(model, desk))
+    server = DrainingServer(
+        front, options.drain_s, lambda: release(load(options.directory, options.public_key), desk), started
+    )
+    if options.otlp_endpoint:
+        from serving.tracing import traced
+
+        server.config.app = traced(front, options.otlp_endpoint)
+    sys.setswitchinterval(_SWITCH_S)
+    # What was loaded stays: the collector need not look at it again.
+    gc.freeze()
+    server.run(sockets=[listener])
+    server.look_after()
+    if not desk.close():
+        _log.warning("the log is not written whole; the next start makes segments of what is left")
+    fields = {"model": model.name, "version": front.service.model.version}
+    _log.info("stopped", extra={"fields": fields})
+    return 130 if server.interrupted else 0
+
+
+def _desk(options: argparse.Namespace, shared: str | None, model: str) -> "Desk":
+    from serving.desk import Desk
+    from serving.label_log import LabelLog
+    from serving.metrics import Families
+    from serving.online_store import open_store
+    from serving.prediction_log import LogOptions, PredictionLog
+
+    limits = Limits(body_bytes=options.max_body_bytes, rows=options.max_rows, in_flight=options.max_in_flight)
+    families = Families(shared)
+    log = labels = None
+    if options.prediction_log is not None:
+        log_options = LogOptions(
+            options.prediction_log.absolute(), options.prediction_log_to, options.prediction_log_rotate_s
+        )
+        log = PredictionLog(log_options, families)
+        labels = LabelLog(log_options.spool, model, log_options.rotate_s)
+    store = open_store(options.online_store) if options.online_store else None
+    return Desk(limits, families, log, labels, store, options.online_deadline_ms / 1000)
