@@ -1,8 +1,9 @@
 """A small stand-in for the model service, with the same interface.
 
 Its directory holds ``release.json`` (`model`, `version`) and switches, looked at with every request:
-``refuses`` (at start: say the file's text and exit), ``not_ready``, ``fails`` (predict answers 500),
-``slow_s`` (predict waits so many seconds), ``no_metrics``.
+``refuses`` (at start: say the file's text and exit), ``not_ready``, ``no_metrics``; of predict: ``fails`` (it answers
+500), ``slow_s`` (it waits so many seconds), ``held`` (it waits until the file is gone), ``at_most`` (while so many are
+in flight, it answers 503), ``heard`` (it adds every request's headers, as a line of JSON).
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -61,18 +63,32 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         with self.server.lock:
             self.server.in_flight += 1
+            in_flight = self.server.in_flight
         try:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.server.switched("slow_s"):
-                time.sleep(float((self.server.directory / "slow_s").read_text()))
-            status = 500 if self.server.switched("fails") else 200
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            status = self._status(headers, in_flight)
             with self.server.lock:
                 self.server.statuses[status] += 1
-            said = {"path": self.path, "headers": {name.lower(): value for name, value in self.headers.items()}}
-            self._answer(status, json.dumps({**self.server.release, **said}).encode())
+            said = {**self.server.release, "path": self.path, "headers": headers}
+            self._answer(status, json.dumps(said).encode(), {"Retry-After": "1"} if status == 503 else {})
         finally:
             with self.server.lock:
                 self.server.in_flight -= 1
+
+    def _status(self, headers: dict[str, str], in_flight: int) -> int:
+        """What to answer a predict request with, once it is time to."""
+        service = self.server
+        if service.switched("heard"):
+            with service.lock, (service.directory / "heard").open("a") as file:
+                file.write(json.dumps(headers) + "\n")
+        if service.switched("at_most") and in_flight > int((service.directory / "at_most").read_text()):
+            return 503
+        if service.switched("slow_s"):
+            time.sleep(float((service.directory / "slow_s").read_text()))
+        while service.switched("held"):
+            time.sleep(0.01)
+        return 500 if service.switched("fails") else 200
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the log is for what matters."""
@@ -85,9 +101,10 @@ class Handler(BaseHTTPRequestHandler):
             lines.append(f'{telemetry.REQUESTS}{{{labels},{telemetry.STATUS}="{status}"}} {float(count)}')
         return "\n".join([*lines, ""]).encode()
 
-    def _answer(self, status: int, body: bytes) -> None:
+    def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 

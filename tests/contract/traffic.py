@@ -25,6 +25,7 @@ class Traffic:
     model: str
     client_count: int = 4
     pause_s: float = 0.01
+    body: bytes = b'{"rows": []}'
     answered: Counter[int] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     total: int = 0
@@ -58,7 +59,7 @@ class Traffic:
         connection = self._connect()
         while not self._over.wait(self.pause_s):
             try:
-                status, version = post(connection, self.model)
+                status, version = post(connection, self.model, self.body)
                 problem = None if status == 200 else f"status {status}"
             except (OSError, http.client.HTTPException) as failed:
                 problem, version = repr(failed), 0
@@ -96,16 +97,20 @@ def status(url: str, path: str, body: bytes = b"{}", **headers: str) -> int:
         return response.status
 
 
-def post(connection: http.client.HTTPConnection, model: str, **headers: str) -> tuple[int, int]:
+def post(
+    connection: http.client.HTTPConnection, model: str, body: bytes = b'{"rows": []}', **headers: str
+) -> tuple[int, int]:
     """Status, and the version that answered; 0 when nobody says one."""
-    status, answer = ask(connection, model, **headers)
+    status, answer = ask(connection, model, body, **headers)
     return status, answer["version"] if status == 200 else 0
 
 
-def ask(connection: http.client.HTTPConnection, model: str, **headers: str) -> tuple[int, dict[str, Any]]:
-    """Status, and what the stand-in service says: who answered, and what path and headers reached it."""
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request("POST", f"/v1/models/{model}/predict", b'{"rows": []}', names)
+def ask(
+    connection: http.client.HTTPConnection, model: str, body: bytes = b'{"rows": []}', **headers: str
+) -> tuple[int, dict[str, Any]]:
+    """Status, and the answer; the stand-in service says who it is, and what path and headers reached it."""
+    names = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("POST", f"/v1/models/{model}/predict", body, names)
     response = connection.getresponse()
-    body = response.read()
-    return response.status, json.loads(body) if response.status == 200 else {}
+    answer = response.read()
+    return response.status, json.loads(answer) if response.status == 200 else {}

@@ -1,0 +1,94 @@
+"""A release that gets a copy of the traffic and whose answers nobody reads: how it is, is nothing to the client."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from headrace.adapters.local import traefik, traefik_route
+from headrace.domain.rollout import Split
+from headrace.telemetry import ROLE_HEADER
+from tests.contract.conftest import eventually
+from tests.contract.traffic import Traffic, ask, client
+from tests.faults.house import House
+
+WATCHED = "watched"
+PRIMARY, SHADOW = 1, 2
+
+
+@pytest.fixture
+def watched(house: House) -> Iterator[House]:
+    """With a model all of whose requests go to version 1, and as a copy to version 2."""
+    house.stand_in(WATCHED, PRIMARY, SHADOW, heard="")
+    house.split(WATCHED, Split(PRIMARY))
+    mirror(house)
+    yield house
+    house.forget(WATCHED)
+
+
+def mirror(house: House) -> None:
+    """Put a mirror before the split in the file that the router wrote, in its style."""
+    path = traefik.dynamic_folder(house.settings) / f"{WATCHED}.yml"
+    first, _, rest = path.read_text().partition("\n")
+    configuration = json.loads(rest)
+    http = configuration["http"]
+    shadow, mirrored = f"{WATCHED}-shadow", f"{WATCHED}-mirrored"
+    # A service of its own for the role: requests that are pinned to this version are no shadow.
+    http["services"][shadow] = {**http["services"][f"{WATCHED}-v{SHADOW}"], "middlewares": [shadow]}
+    http["middlewares"][shadow] = {"headers": {"customRequestHeaders": {ROLE_HEADER: "shadow"}}}
+    http["services"][mirrored] = {"mirroring": {"service": WATCHED, "mirrors": [{"name": shadow, "percent": 100}]}}
+    # What is tried again behind the mirror is copied once.
+    http["services"][WATCHED]["middlewares"] = [f"{traefik.RETRY}@file"]
+    http["routers"][WATCHED] |= {"service": mirrored, "middlewares": [f"{traefik.LIMIT}@file"]}
+    new = path.with_suffix(".new")
+    new.write_text(f"{first}\n{json.dumps(configuration, indent=1)}\n")
+    new.replace(path)
+
+    def held() -> bool:
+        router = house.held_by_traefik()["routers"][f"{WATCHED}@file"]
+        return bool(router["service"] == mirrored and router["status"] == "enabled")
+
+    eventually(held)
+    assert traefik_route.held(house.held_by_traefik(), WATCHED).weights == {PRIMARY: 100}
+
+
+def test_shadow_that_answers_nothing_delays_nobody(watched: House) -> None:
+    held = watched.directory(WATCHED, SHADOW) / "held"
+    held.touch()
+    with Traffic(watched.url, WATCHED) as traffic:
+        traffic.wait_for(100)
+    # Whoever waited for the shadow would be waiting still.
+    eventually(lambda: len(watched.heard(WATCHED, SHADOW)) >= traffic.total)
+    held.unlink()
+    assert traffic.lost == []
+    assert set(traffic.answered) == {PRIMARY}
+    assert len(watched.heard(WATCHED, PRIMARY)) == traffic.total
+
+
+def test_dead_shadow_harms_nobody(watched: House) -> None:
+    process = watched.process(f"{WATCHED}-v{SHADOW}")
+    assert process
+    with Traffic(watched.url, WATCHED) as traffic:
+        traffic.wait_for(20)
+        process.kill()
+        watched.stop(WATCHED, SHADOW)
+        traffic.mark()
+        traffic.wait_for(100)
+    assert traffic.lost == []
+    assert set(traffic.answered) == {PRIMARY}
+
+
+def test_shadow_is_told_that_it_is_one_and_hears_every_request_once(watched: House) -> None:
+    with client(watched.url) as connection:
+        for n in range(20):
+            status, answer = ask(connection, WATCHED, X_Request_ID=f"r{n}", Headrace_Role="stable")
+            assert status == 200
+            assert answer["headers"][ROLE_HEADER.lower()] == "stable"
+        eventually(lambda: len(watched.heard(WATCHED, SHADOW)) >= 20)
+        # Pinned to the same version, it is a request like any other.
+        status, answer = ask(connection, WATCHED, Headrace_Version=str(SHADOW), Headrace_Role="shadow")
+        assert answer["version"] == SHADOW
+        assert ROLE_HEADER.lower() not in answer["headers"]
+    heard = watched.heard(WATCHED, SHADOW)[:20]
+    assert {headers[ROLE_HEADER.lower()] for headers in heard} == {"shadow"}
+    assert sorted(headers["x-request-id"] for headers in heard) == sorted(f"r{n}" for n in range(20))
