@@ -10,7 +10,7 @@ LOCKS := requirements/headrace.lock requirements/data.lock
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 
-.PHONY: help up down env test test-fast check format golden compile bench lock clean
+.PHONY: help up down env test test-fast check format golden compile bench bench-serving lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ golden: compile ## Regenerate every golden file
 
 bench: env ## Measure the loop and write docs/benchmarks/loop.md
 	@python -m benchmarks.loop
+
+bench-serving: env ## Measure the model service beside its peers and write docs/benchmarks/serving.md
+	@python -m benchmarks.serving
 
 lock: env ## Resolve the dependencies anew
 	@for name in headrace data uv; do ./requirements/lock "$$name"; done
