@@ -162,8 +162,10 @@ class _Filling:
         else:
             _fill(self._rows[position], rules.defaults)
 
-    def refused(self) -> list[str]:
+    def refused(self) -> Sequence[str]:
         """Why rows are refused, of the first few."""
+        if not self._lacks:
+            return ()
         first = sorted({lack.position for lack in self._lacks})[:PROBLEM_ROWS]
         said = sorted((lack for lack in self._lacks if lack.position in first), key=lambda lack: lack.position)
         return [_sentence(lack, self._decision) for lack in said]

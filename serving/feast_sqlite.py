@@ -36,11 +36,15 @@ class FeastSqliteStore:
 
     The file need not be there yet, and another may take its place: it is opened when it is read, and again when it is
     not the one that was opened.
+
+    Attributes:
+        path: the file.
+        project: Feast's name of the project, with which its tables' names begin.
     """
 
     def __init__(self, path: Path, project: str) -> None:
-        self._path = path
-        self._project = project
+        self.path = path
+        self.project = project
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, ...] = ()
         self._deadline = 0.0
@@ -117,7 +121,7 @@ class FeastSqliteStore:
     def _statement(self, asked: Asked) -> tuple[str, bytes]:
         known = self._statements.get((asked.view, asked.entity))
         if known is None:
-            table = f"{self._project}_{asked.view}".replace('"', '""')
+            table = f"{self.project}_{asked.view}".replace('"', '""')
             select = f'SELECT feature_name, value, event_ts FROM "{table}" WHERE entity_key = ?'  # noqa: S608
             known = self._statements[asked.view, asked.entity] = (select, key_prefix(asked.entity))
         return known
@@ -129,7 +133,7 @@ class FeastSqliteStore:
             OSError, sqlite3.Error: there is none, or it is no such file.
         """
         try:
-            status = os.stat(self._path)  # noqa: PTH116 - a third of Path.stat()'s time
+            status = os.stat(self.path)  # noqa: PTH116 - a third of Path.stat()'s time
         except OSError:
             self.close()
             raise
@@ -138,9 +142,9 @@ class FeastSqliteStore:
         if self._connection is None or identity != self._identity:
             self.close()
             if not stat.S_ISREG(status.st_mode):
-                raise OSError(f"{self._path} is no file")
+                raise OSError(f"{self.path} is no file")
             self._connection = sqlite3.connect(
-                f"{self._path.as_uri()}?mode=ro", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+                f"{self.path.as_uri()}?mode=ro", uri=True, timeout=0, isolation_level=None, check_same_thread=False
             )
             self._connection.set_progress_handler(self._too_late, _STEPS_BETWEEN_CHECKS)
             self._identity = identity
