@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from headrace.adapters.local import traefik_start
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.programs import Program, write_private
 from headrace.domain.lineage import digest
@@ -26,7 +27,12 @@ _UNENCODED_ONLY = ("Slash", "Backslash", "NullCharacter", "Semicolon", "Percent"
 
 def dynamic_folder(settings: Settings) -> Path:
     """Where the file provider looks; one file a model, and ours, whose name no model can have."""
-    return settings.home / "traefik" / "dynamic"
+    return settings.home / "traefik" / traefik_start.DYNAMIC
+
+
+def written_folder(settings: Settings) -> Path:
+    """Copies of the models' files, from which a Traefik that starts puts right what somebody changed."""
+    return settings.home / "traefik" / traefik_start.WRITTEN
 
 
 def program(settings: Settings) -> Program:
@@ -41,7 +47,8 @@ def program(settings: Settings) -> Program:
     write_private(folder / "traefik.yml", yaml.safe_dump(_static(settings), sort_keys=False))
     return Program(
         NAME,
-        (str(binary), f"--configFile={folder / 'traefik.yml'}"),
+        # -I and -S, like `tether.py`: nothing in the environment changes what it imports.
+        (sys.executable, "-I", "-S", traefik_start.__file__, str(binary), f"--configFile={folder / 'traefik.yml'}"),
         cwd=folder,
         # Another static configuration is another program, which has to be started anew.
         environment={"STATIC_CONFIGURATION": digest(_static(settings))},

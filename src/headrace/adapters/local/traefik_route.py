@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from headrace.adapters.local.traefik import LIMIT, RETRY
+from headrace.adapters.local.traefik_start import PREFIX
 from headrace.documents import bind, plain
 from headrace.domain.rollout import Split
 from headrace.errors import IntegrityError
@@ -16,7 +17,6 @@ from headrace.ports import Route
 from headrace.telemetry import ROLE_HEADER
 
 SCHEMA_VERSION = 1
-_PREFIX = "# headrace: "
 _HEADER = "Headrace-Version"
 _GENERATION = "Headrace-Generation"
 _PINNED, _PINNED_ELSEWHERE, _ANY = 300, 200, 100
@@ -44,7 +44,7 @@ def render(route: Route, urls: Mapping[int, str]) -> str:
     # Traefik takes the file for a Go template, comments included.
     record = record.replace("{{", "\\u007b\\u007b")
     # JSON is YAML, and of JSON no beginning is valid: Traefik never takes half a file for a whole one.
-    return f"{_PREFIX}{record}\n{json.dumps(_configuration(route, urls), indent=1)}\n"
+    return f"{PREFIX}{record}\n{json.dumps(_configuration(route, urls), indent=1)}\n"
 
 
 def route(path: Path) -> Route:
@@ -55,7 +55,7 @@ def route(path: Path) -> Route:
     """
     try:
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-        record = json.loads(first.removeprefix(_PREFIX)) if first.startswith(_PREFIX) else None
+        record = json.loads(first.removeprefix(PREFIX)) if first.startswith(PREFIX) else None
         version = record.pop("schema_version") if isinstance(record, dict) else None
     except (OSError, ValueError, KeyError) as broken:
         raise _unreadable(path, broken) from broken

@@ -68,7 +68,10 @@ class TraefikRouter:
             urls = self._addresses(model, split)
             self._wait_until_it_answers(model)
             route = Route(model, split, generation + 1, note)
-            write_private(self._path(model), traefik_route.render(route, urls))
+            text = traefik_route.render(route, urls)
+            # The copy first: what Traefik holds is never newer than what it is put right from.
+            write_private(traefik.written_folder(self._settings) / f"{model}.yml", text)
+            write_private(self._path(model), text)
             self._wait_until_held(model, Held(split.weights, urls, route.generation))
             return route
 
