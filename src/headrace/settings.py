@@ -24,6 +24,7 @@ class Settings:
         mlflow_uri: an MLflow server that is not ours; empty means that Headrace runs one.
         data_remote: DVC remote to use instead of the local folder, e.g. ``s3://bucket/path``; empty keeps what
             .dvc/config says.
+        prediction_log: folder or s3:// URL for the segments of predictions and labels, instead of one in `home`.
         models: what `headrace up` puts in service when no model is named.
     """
 
@@ -35,6 +36,7 @@ class Settings:
     release_ports: int = 18100
     mlflow_uri: str = ""
     data_remote: str = ""
+    prediction_log: str = ""
     models: tuple[str, ...] = ("flight_delay",)
 
     @property
@@ -66,7 +68,7 @@ def read(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> S
         if text:
             values[field] = _port(variable(field), text)
     _refuse_shared(values)
-    for field in ("mlflow_uri", "data_remote"):
+    for field in ("mlflow_uri", "data_remote", "prediction_log"):
         values[field] = environ.get(variable(field), "")
     models = environ.get(variable("models"), "")
     if models:

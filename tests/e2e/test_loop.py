@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
 
 from headrace.adapters.local import leftovers
 from headrace.adapters.local.locks import held
+from headrace.documents import read_contract
 from headrace.learning.onnx_model import parity
 from tests.conftest import free_ports
 from tests.e2e import original
@@ -135,6 +137,39 @@ def test_lineage_says_what_made_the_champion(shell: Shell):
     assert lineage["fingerprint"]["as_of"].startswith("2013-05-01")
     assert lineage["parent"] is None
     assert {"model.onnx", "contract.json", "golden.json"} <= set(lineage["files"])
+
+
+def flight(shell: Shell, **more) -> dict:
+    """What is known of a flight without looking anything up, and what to look it up by."""
+    contract = read_contract(ROOT / "models/flight_delay/contract.yaml")
+    sent = {f.name: model_example(shell)[f.name] for f in contract.features if f.view is None}
+    return sent | {"flight_id": "UA 1545 2013-05-01 EWR", "tailnum": "N14228"} | more
+
+
+def counted(shell: Shell, metric: str) -> dict[str, float]:
+    url = model(shell)["endpoints"]["1"]["url"]
+    lines = [line.rpartition(" ") for line in httpx.get(f"{url}/metrics", trust_env=False).text.splitlines()]
+    return {name: float(value) for name, _, value in lines if name.startswith(metric)}
+
+
+def test_features_are_looked_up_by_key_as_known_at_the_decision(shell: Shell):
+    path = shell.home / "flight.json"
+    path.write_text(json.dumps(flight(shell, decision_time="2013-05-01T00:00:00Z")))
+    at_the_time = shell.json("predict", "flight_delay", "--file", str(path))["predictions"][0]
+    ages = counted(shell, "headrace_feature_age_seconds_count")
+    assert {name.split('view="')[1].split('"')[0]: count for name, count in ages.items() if count} == {
+        "origin_departures": 1,
+        "carrier_arrivals": 1,
+        "origin_weather": 1,
+        "planes": 1,
+    }
+    assert not counted(shell, "headrace_feature_fallbacks")
+    # Today everything is years old: the contract says what to do without.
+    path.write_text(json.dumps(flight(shell)))
+    today = shell.json("predict", "flight_delay", "--file", str(path))["predictions"][0]
+    stale = [name for name in counted(shell, "headrace_feature_fallbacks_total") if 'reason="stale"' in name]
+    assert len(stale) == 4
+    assert today["probability"] != at_the_time["probability"]
 
 
 @pytest.fixture(scope="module")
@@ -320,6 +355,28 @@ def test_a_wrong_command_says_what_is_wrong(shell: Shell, arguments: list[str], 
 
 def test_doctor_finds_nothing_wrong(shell: Shell):
     assert {f["level"] for f in shell.json("doctor")} <= {"OK", "WARN"}
+
+
+def test_down_leaves_every_prediction_and_label_in_segments(shell: Shell):
+    url = f"http://127.0.0.1:{shell.environment['HEADRACE_HTTP_PORT']}/v1/models/flight_delay"
+    row = flight(shell, decision_time="2013-05-01T00:00:00Z")
+    with httpx.Client(trust_env=False, timeout=10) as client:
+        answer = client.post(f"{url}/predict", json={"rows": [row]}, headers={"X-Request-ID": "the-last"}).json()
+        label = {"prediction_id": answer["predictions"][0]["id"], "late": 1}
+        assert client.post(f"{url}/labels", json={"labels": [label]}).json() == {"accepted": 1}
+    shell.run("down")
+    assert not list((shell.home / "predictions" / "spool").glob("*.*"))
+    logged = pd.read_parquet(shell.home / "predictions" / "predictions")
+    last = logged[logged["request_id"] == "the-last"].iloc[0]
+    assert (last["model"], last["version"], last["role"]) == ("flight_delay", answer["version"], "stable")
+    assert last["prediction_id"] == label["prediction_id"]
+    assert last["keys"] == {"flight_id": row["flight_id"], "tailnum": "N14228"}
+    assert last["features"]["carrier"] == row["carrier"]
+    assert last["prediction"] == pytest.approx(answer["predictions"][0]["probability"])
+    # The rollouts of this story are in it too.
+    assert set(logged["role"]) >= {"stable", "canary"}
+    labels = pd.read_parquet(shell.home / "predictions" / "labels")
+    assert labels["prediction_id"].tolist() == [label["prediction_id"]]
 
 
 def test_down_stops_everything_and_up_brings_the_champions_back(shell: Shell):

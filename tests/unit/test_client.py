@@ -24,6 +24,8 @@ from headrace.documents import write_json
 from headrace.domain.contract import Budgets, BusinessValue, Contract, Feature, Label, LabelDelay, Rows
 from headrace.errors import DataError, HeadraceError, Unavailable, UsageError
 from serving.app import front
+from serving.desk import Desk
+from serving.label_log import LabelLog
 from serving.loading import load
 
 ROW = {"wind_speed": 12.5, "distance": 760}
@@ -241,7 +243,7 @@ def test_a_frame_comes_back_with_its_index(client, server):
         ([{"a": float("inf")}], r"rows\[0\]\['a'\] is inf"),
         ([{"a": [1]}], r"rows\[0\]\['a'\] is a list"),
         ([{"a": np.array([1])}], r"is a ndarray"),
-        ([{"a": datetime(2013, 1, 1, tzinfo=UTC)}], "is a datetime"),
+        ([{"a": datetime(2013, 1, 1)}], "is a datetime.*a time with its zone"),
         ([{1: 2}], "key 1"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), r"\['a'\] more than once"),
     ],
@@ -499,8 +501,16 @@ def _wind_decides() -> bytes:
     return model.SerializeToString()
 
 
+NOON = datetime(2013, 8, 1, 12, tzinfo=UTC)
+
+
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def label_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("spool")
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory, label_log: Path) -> Any:
     directory: Path = tmp_path_factory.mktemp("model")
     (directory / "model.onnx").write_bytes(_wind_decides())
     write_json(directory / "contract.json", _contract())
@@ -508,7 +518,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
     manifest = {"schema_version": 1, "model": "flight_delay", "version": 3, "files": files}
     (directory / "manifest.json").write_text(json.dumps(manifest))
-    return front(load(directory))
+    return front(load(directory), Desk(labels=LabelLog(label_log, "flight_delay", rotate_s=3600)))
 
 
 @pytest.fixture(scope="module")
@@ -541,6 +551,23 @@ def test_the_real_service_answers_both_clients(connect, service):
         client.predict("flight_delay", {"wind_sped": 1.0, "distance": 760})
     with pytest.raises(UsageError, match="nothing answers for this model"):
         client.predict("flight_dely", ROW)
+
+
+def test_labels_are_told_in_batches_and_kept(connect, service, label_log):
+    client = connect(service, clock=None, http=None, batch_rows=2)
+    ids = [item.id for item in client.predict("flight_delay", [ROW] * 3)]
+    frame = pd.DataFrame({"prediction_id": ids, "late": [1, 0, 1]})
+    assert client.labels("flight_delay", frame) == 3
+    assert client.labels("flight_delay", {"flight_id": "UA 7", "late": 0, "decided_at": NOON, "known_at": None}) == 1
+    kept = [json.loads(line) for path in label_log.iterdir() for line in path.read_text().splitlines()]
+    assert {one["prediction_id"]: one["label"] for one in kept}.items() >= dict(
+        zip(ids, [1, 0, 1], strict=True)
+    ).items()
+    assert (kept[-1]["key"], kept[-1]["decision_time_us"]) == ("UA 7", int(NOON.timestamp() * 1e6))
+    with pytest.raises(DataError, match=r"labels\[0\]: 'late' must be 0 or 1.*labels\[0\] is label 2 of 3; .*kept"):
+        client.labels("flight_delay", [{"flight_id": str(i), "late": i // 2 * 7} for i in range(3)])
+    with pytest.raises(DataError, match="there are no labels"):
+        client.labels("flight_delay", [])
 
 
 def test_many_at_once_through_one_asynchronous_client(app):

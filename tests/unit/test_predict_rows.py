@@ -1,5 +1,6 @@
 """Rows from files, typed by the contract."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +26,18 @@ def test_every_kind_of_file_gives_the_same_row(tmp_path: Path):
     pd.DataFrame([EXAMPLE]).to_parquet(tmp_path / "f.parquet")
     for path in sorted(tmp_path.iterdir()):
         assert read_rows(CONTRACT, path) == [EXAMPLE], path.name
+
+
+def test_keys_come_with_the_features_and_what_a_view_holds_may_be_left_out(tmp_path: Path):
+    flights = read_contract(ROOT / "models/flight_delay/contract.yaml")
+    sent = {f.name: plain(flights)["example"][f.name] for f in flights.features if f.view is None}
+    keys = {"tailnum": "N14228", "decision_time": "2013-08-01T12:00:00+00:00"}
+    pd.DataFrame([sent | keys]).to_csv(tmp_path / "a.csv", index=False)
+    frame = pd.DataFrame([sent | keys])
+    frame.assign(decision_time=pd.to_datetime(frame["decision_time"])).to_parquet(tmp_path / "b.parquet")
+    (from_csv,), (from_parquet,) = (read_rows(flights, path) for path in sorted(tmp_path.iterdir()))
+    assert from_csv == sent | keys
+    assert from_parquet == sent | keys | {"decision_time": datetime(2013, 8, 1, 12, tzinfo=UTC)}
 
 
 def test_an_empty_cell_is_null(tmp_path: Path):

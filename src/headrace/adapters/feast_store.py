@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from headrace.adapters.local.locks import held
 from headrace.domain.contract import Contract
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOCK_TIMEOUT_S = 300
+
+
+def online_store_url(settings: Settings) -> str:
+    """Where a service reads what `materialise` wrote, in the form of its flag ``--online-store``."""
+    import yaml
+
+    project = yaml.safe_load((settings.root / "feature_repo" / "feature_store.yaml").read_text())["project"]
+    return f"sqlite://{quote(str(settings.home / 'feast' / 'online.db'))}?project={quote(project)}"
 
 
 class FeastStore:

@@ -27,7 +27,10 @@ from headrace.errors import DataError, UsageError
 @click.option("--version", type=int, help="Ask this version, whatever the weights say.")
 @json_option
 def predict_command(model: str, path: Path | None, version: int | None, as_json: bool) -> None:
-    """Ask MODEL for predictions: of the rows in a file, or of the contract's example."""
+    """Ask MODEL for predictions: of the rows in a file, or of the contract's example.
+
+    Rows may leave out what the feature store has under their keys.
+    """
     from headrace.client import Client
     from headrace.documents import plain
     from headrace.steps.plan import contract_of
@@ -89,10 +92,12 @@ def _csv_rows(contract: Contract, text: str, path: Path) -> list[dict[str, Any]]
     features = {f.name: f for f in contract.features}
     rows = []
     for number, raw in enumerate(csv.DictReader(io.StringIO(text)), start=2):
-        unknown = sorted(str(name) for name in raw if name not in features)
+        unknown = sorted(str(name) for name in raw if name not in features and name not in contract.row_extras)
         if unknown:
-            raise DataError(f"{path}: columns {unknown} are not features of {contract.model}")
-        rows.append({name: _typed(features[name], value, f"{path}:{number}") for name, value in raw.items()})
+            raise DataError(f"{path}: columns {unknown} are neither features nor keys of {contract.model}")
+        typed = {n: _typed(features[n], v, f"{path}:{number}") for n, v in raw.items() if n in features}
+        # An empty key is none.
+        rows.append(typed | {name: raw[name] or None for name in contract.row_extras if name in raw})
     return rows
 
 
@@ -119,7 +124,13 @@ def _parquet_rows(contract: Contract, path: Path) -> list[dict[str, Any]]:
     from headrace.learning import frames
 
     frame = pd.read_parquet(path)
-    missing = sorted(set(contract.feature_names) - set(frame.columns))
+    # What a view holds may be looked up.
+    missing = sorted({f.name for f in contract.features if f.view is None} - set(frame.columns))
     if missing:
         raise DataError(f"{path} lacks the columns {missing}")
-    return frames.rows(contract, frame)
+    rows = frames.rows(contract, frame)
+    for name in contract.row_extras:
+        if name in frame:
+            for row, value in zip(rows, frame[name].tolist(), strict=True):
+                row[name] = value
+    return rows

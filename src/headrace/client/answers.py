@@ -41,6 +41,21 @@ def predictions(answer: Answer, url: str, count: int) -> Predictions:
         raise _foreign(answer, url, str(wrong)) from None
 
 
+def accepted(answer: Answer, url: str, count: int) -> int:
+    """How many labels of `count` are kept now: all of them.
+
+    Raises:
+        Unavailable: it is not the answer of a model service.
+    """
+    try:
+        found: int = _typed(_document(answer), "accepted", int)
+        if found != count:
+            raise _NotTheProtocol(f"it has accepted {found} of {count} labels")
+        return found
+    except _NotTheProtocol as wrong:
+        raise _foreign(answer, url, str(wrong)) from None
+
+
 def metadata(answer: Answer, url: str) -> Metadata:
     """What a model takes and gives.
 
@@ -83,7 +98,8 @@ def refusal(answer: Answer, url: str, tries: int = 1) -> HeadraceError:
     asked = f" (asked {tries} times)" if tries > 1 else ""
     match answer.status:
         case 404:
-            return UsageError(f"nothing answers for this model at {url}: put it in service with `headrace up`")
+            what = f"nothing answers for this model at {url} ({sentence(answer)})"
+            return UsageError(f"{what}: is it in service? `headrace up` puts it there")
         case status if 300 <= status < 400:
             where = answer.headers.get("Location", "an address that it does not name")
             return UsageError(f"{url} answers {status} and points to {where}: give the client that address")

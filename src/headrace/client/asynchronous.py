@@ -55,6 +55,10 @@ class AsyncClient:
         """See `Client.predict`. Rows are turned into JSON on the event loop: some milliseconds for a thousand."""
         return await self._run(self._conversation.predict(model, rows, version, request_id))
 
+    async def labels(self, model: str, labels: RowsLike) -> int:
+        """See `Client.labels`."""
+        return await self._run(self._conversation.labels(model, labels))
+
     async def ready(self, model: str) -> bool:
         """See `Client.ready`."""
         return await self._run(self._conversation.ready(model))

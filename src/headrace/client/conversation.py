@@ -20,6 +20,7 @@ from headrace.errors import HeadraceError, Unavailable, UsageError
 
 # Asks the proxy for one version, whatever the weights say.
 VERSION_HEADER = "Headrace-Version"
+_JSON = {"Content-Type": "application/json"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -56,6 +57,23 @@ class Conversation:
             items += answer.items
         assert found is not None  # noqa: S101 - `encode` refuses to have no rows
         return replace(found, items=tuple(items), index=encoded.index)
+
+    def labels(self, model: str, labels: RowsLike) -> Talk[int]:
+        """Tell outcomes, in as many batches as they need."""
+        encoded = encode(labels, "labels")
+        until = self._patience.until(self._clock)
+        accepted = 0
+        for batch in batches(encoded, self._batch_rows):
+            request = self._request("POST", f"/v1/models/{_in_path(model)}/labels", dict(_JSON), batch.body)
+            try:
+                answer = yield from self._ask(request, until)
+            except HeadraceError as failed:
+                if batch.start == 0:
+                    raise
+                where = f"the batch whose labels[0] is label {batch.start} of {len(encoded.encoded)}"
+                raise type(failed)(f"{failed} (in {where}; those before are kept)") from failed
+            accepted += answers.accepted(answer, request.shown, batch.count)
+        return accepted
 
     def ready(self, model: str) -> Talk[bool]:
         """Whether requests for a model are welcome now."""
@@ -107,7 +125,7 @@ class Conversation:
         """Ask until there is an answer that another try would not better.
 
         Asking again is safe: everything that is asked here is idempotent. A row predicted twice has the same
-        prediction, under another id, and the first one's id is known to nobody.
+        prediction, under another id, and the first one's id is known to nobody. A label told twice is one label.
         """
         wait_s, tries = 0.0, 0
         while True:
@@ -167,7 +185,7 @@ def _in_path(model: str) -> str:
 
 
 def _predict_headers(version: int | None, request_id: str | None) -> dict[str, str]:
-    headers = {"Content-Type": "application/json"}
+    headers = dict(_JSON)
     if version is not None:
         headers[VERSION_HEADER] = str(version)
     if request_id is not None:

@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeGuard, Union, cast
 
 from headrace.errors import DataError
@@ -29,10 +30,12 @@ class Rows:
     Attributes:
         encoded: each row as JSON.
         index: of the DataFrame that they were, else None.
+        what: "rows" or "labels", as they are called in a body.
     """
 
     encoded: Sequence[str]
     index: "pd.Index[Any] | None" = None
+    what: str = "rows"
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,12 @@ class Batch:
     body: bytes
 
 
-def encode(rows: RowsLike) -> Rows:
+def encode(rows: RowsLike, what: str = "rows") -> Rows:
     """Turn rows into JSON; what is missing (None, NaN, NaT, pandas.NA) is null.
+
+    Args:
+        rows: rows of features, or labels.
+        what: which of the two, for the body and for messages.
 
     Raises:
         DataError: there are no rows, or something in them can't be said in JSON.
@@ -64,11 +71,11 @@ def encode(rows: RowsLike) -> Rows:
     elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes):
         found = iter(cast(Iterable[Mapping[str, Any]], rows))
     else:
-        raise DataError(f"rows is a {type(rows).__name__}: give a list of mappings, a mapping, or a DataFrame")
-    encoded = [_encode(position, row) for position, row in enumerate(found)]
+        raise DataError(f"{what} is a {type(rows).__name__}: give a list of mappings, a mapping, or a DataFrame")
+    encoded = [_encode(f"{what}[{position}]", row) for position, row in enumerate(found)]
     if not encoded:
-        raise DataError("there are no rows to predict: give at least one")
-    return Rows(encoded, index)
+        raise DataError(f"there are no {what}: give at least one")
+    return Rows(encoded, index, what)
 
 
 def batches(rows: Rows, most_rows: int) -> Iterator[Batch]:
@@ -84,7 +91,7 @@ def batches(rows: Rows, most_rows: int) -> Iterator[Batch]:
 
 
 def _batch(rows: Rows, start: int, end: int) -> Batch:
-    return Batch(start, end - start, ('{"rows":[' + ",".join(rows.encoded[start:end]) + "]}").encode())
+    return Batch(start, end - start, (f'{{"{rows.what}":[' + ",".join(rows.encoded[start:end]) + "]}").encode())
 
 
 def _is_frame(rows: Any) -> TypeGuard["pd.DataFrame"]:
@@ -119,30 +126,34 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float) and not math.isnan(value)
 
 
-def _encode(position: int, row: Any) -> str:
+def _encode(place: str, row: Any) -> str:
     if not isinstance(row, Mapping):
-        raise DataError(f"rows[{position}] is a {type(row).__name__}: a row is a mapping of feature to value")
-    return json.dumps({_name(position, name): _value(position, name, value) for name, value in row.items()})
+        raise DataError(f"{place} is a {type(row).__name__}: it has to be a mapping of name to value")
+    return json.dumps({_name(place, name): _value(place, name, value) for name, value in row.items()})
 
 
-def _name(position: int, name: Any) -> str:
+def _name(place: str, name: Any) -> str:
     if not isinstance(name, str):
-        raise DataError(f"rows[{position}] has the key {name!r}, a {type(name).__name__}: features have names in text")
+        raise DataError(f"{place} has the key {name!r}, a {type(name).__name__}: names are text")
     return name
 
 
-def _value(position: int, name: str, value: Any) -> Any:
+def _value(place: str, name: str, value: Any) -> Any:
     if type(value) in _PLAIN:
         return value
     if isinstance(value, float) and not math.isinf(value):
         return None if math.isnan(value) else float(value)
     # An array has `item` too, but more than one of them.
     if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
-        return _value(position, name, value.item())
+        return _value(place, name, value.item())
     pandas = sys.modules.get("pandas")
     if pandas is not None and (value is pandas.NA or value is pandas.NaT):
         return None
     if isinstance(value, str | int):
         return value
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.isoformat()
     told = repr(value) if isinstance(value, float) else f"a {type(value).__name__}"
-    raise DataError(f"rows[{position}][{name!r}] is {told}: a value is a number, text, true, false or missing")
+    raise DataError(
+        f"{place}[{name!r}] is {told}: a value is a number, text, true, false, a time with its zone, or missing"
+    )

@@ -59,7 +59,8 @@ class Client:
         Args:
             model: the model's name.
             rows: feature to value: one mapping, a list of them, or a pandas DataFrame with a column for each feature.
-                NaN, NaT and pandas.NA are sent as null.
+                NaN, NaT and pandas.NA are sent as null. Keys and the decision time may be there too; what a feature
+                store has under these keys may then be left out.
             version: the version to ask, whatever the weights say. Without it the weights decide once, for all rows.
             request_id: goes into the service's logs; at most 64 letters, digits, ``.``, ``_`` or ``-``.
 
@@ -72,6 +73,25 @@ class Client:
             Unavailable: no answer, an answer that is not a service's, or 429 or 5xx after the last try.
         """
         return self._run(self._conversation.predict(model, rows, version, request_id))
+
+    def labels(self, model: str, labels: RowsLike) -> int:
+        """Tell what became of predictions: late, in any order, and again if in doubt, for that changes nothing.
+
+        Args:
+            model: the model's name.
+            labels: name to value: one mapping, a list of them, or a DataFrame. Each has the label by its name in the
+                contract, and either `prediction_id` or the row's own key; optionally the decision time and the time at
+                which the label became known, with their zones.
+
+        Returns:
+            How many are kept now: all.
+
+        Raises:
+            DataError: a label breaks the contract; none of its batch is kept. The message is the service's sentence.
+            UsageError: the address has no such model, or keeps no labels.
+            Unavailable: no answer, or 429 or 5xx after the last try: those of the batch may or may not be kept.
+        """
+        return self._run(self._conversation.labels(model, labels))
 
     def ready(self, model: str) -> bool:
         """Whether requests for a model are welcome now; False also when nothing answers. Asked once.

@@ -24,8 +24,9 @@ def _column(feature: Feature, series: "pd.Series[Any]") -> Sequence[Any]:
 
 
 def rows(contract: Contract, frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """The frame's features as a client would send them: plain values, null for missing."""
-    columns = {f.name: [_plain(f, value) for value in frame[f.name].tolist()] for f in contract.features}
+    """The features that the frame has, as a client would send them: plain values, null for missing."""
+    present = [feature for feature in contract.features if feature.name in frame]
+    columns = {f.name: [_plain(f, value) for value in frame[f.name].tolist()] for f in present}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

@@ -5,8 +5,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from headrace.adapters.feast_store import online_store_url
 from headrace.adapters.local import locks, loopback, ports
 from headrace.adapters.local.processes import Processes, ProcessState
 from headrace.adapters.local.programs import Program
@@ -19,13 +21,24 @@ Command = Callable[[Path, int], tuple[str, ...]]
 
 _LOCK_S = 60.0
 _PROBE_S = 1.0
+# To drain, to answer what has begun, and to write the log.
+_STOP_WAIT_S = 60
 _POLL_S = 0.05
 _REASON_CHARS = 600
 
 
-def serving_command(directory: Path, port: int) -> tuple[str, ...]:
+def serving_command(directory: Path, port: int, options: Sequence[str] = ()) -> tuple[str, ...]:
     """What runs a model directory."""
-    return (sys.executable, "-m", "serving", "--directory", str(directory), "--host", HOST, "--port", str(port))
+    place = ("--directory", str(directory), "--host", HOST, "--port", str(port))
+    return (sys.executable, "-m", "serving", *place, *options)
+
+
+def service_options(settings: Settings) -> tuple[str, ...]:
+    """What a service of this machine keeps, and where it finds features by key."""
+    options = ["--prediction-log", str(settings.home / "predictions"), "--online-store", online_store_url(settings)]
+    if settings.prediction_log:
+        options += ["--prediction-log-to", settings.prediction_log]
+    return tuple(options)
 
 
 class ProcessDeployer:
@@ -35,6 +48,7 @@ class ProcessDeployer:
         settings: says where the project is and which ports are for releases.
         processes: keeps them alive.
         command: the service for a model directory; has to contain ``--port PORT``, where the port is read from again.
+            By default the real one, with all that this machine has for it.
         environment: for the service, besides what every program gets.
     """
 
@@ -42,12 +56,12 @@ class ProcessDeployer:
         self,
         settings: Settings,
         processes: Processes,
-        command: Command = serving_command,
+        command: Command | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = settings
         self._processes = processes
-        self._command = command
+        self._command = command or partial(serving_command, options=service_options(settings))
         self.environment = environment or {}
 
     def start(self, version: ModelVersion, directory: Path, timeout_s: float) -> Endpoint:
@@ -62,7 +76,8 @@ class ProcessDeployer:
         log_bytes = log.stat().st_size if log.exists() else 0
         with locks.held(self._settings.home / "supervisor" / "ports.lock", _LOCK_S):
             port = self._port(name)
-            program = Program(name, self._command(directory, port), self._settings.root, self.environment)
+            command = self._command(directory, port)
+            program = Program(name, command, self._settings.root, self.environment, stop_wait_s=_STOP_WAIT_S)
             if not self._processes.declare(program) and self._failing(name):
                 self._processes.restart(name)
         endpoint = Endpoint(version.model, version.version, f"http://{HOST}:{port}", ready=True)
