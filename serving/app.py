@@ -11,7 +11,7 @@ from serving.labels import take_labels
 from serving.lanes import lanes
 from serving.model import LoadedModel
 from serving.predict import read_rows
-from serving.protocol import infer_paths, protocol_routes
+from serving.protocol import infer_paths, metrics_route, protocol_routes
 from serving.refusals import refuse_http, refuse_unexpected
 from serving.schema import labels_operation, predict_operation
 from serving.service import Service
@@ -46,21 +46,25 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, refuse_http(model.name, model.version, path))
     app.add_exception_handler(Exception, refuse_unexpected)
     app.include_router(docs_routes(app))
-    app.include_router(protocol_routes(service))
     completes = service.completion is not None
 
-    @app.post(path, summary="Predict rows", openapi_extra=predict_operation(model, desk.limits, completes))
+    @app.post(
+        path, tags=["Rows"], summary="Predict rows", openapi_extra=predict_operation(model, desk.limits, completes)
+    )
     async def predict(request: Request) -> Response:
         return await service.respond(request, read_rows)
 
     @app.post(
         f"/v1/models/{model.name}/labels",
+        tags=["Rows"],
         summary="Tell outcomes",
         openapi_extra=labels_operation(model.contract, desk.limits),
     )
     async def labels(request: Request) -> Response:
         return await take_labels(request, model.contract, desk)
 
+    app.include_router(protocol_routes(service))
+    app.include_router(metrics_route(service))
     return app
 
 

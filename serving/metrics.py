@@ -15,8 +15,9 @@ from serving.view_values import Reason
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _AGE_S = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 30 * 86_400)
 _SHARES = tuple(round(0.05 * step, 2) for step in range(1, 21))
+_ROUNDING = 1e-5
 # What can be wrong with a request, by the status that says so.
-_KINDS = {400: "invalid", 408: "slow_body", 413: "too_large", 415: "media_type", 500: "model", 503: "overloaded"}
+_KINDS = {400: "invalid", 408: "slow_body", 413: "too_large", 415: "media_type", 500: "model", 503: "unavailable"}
 
 
 class Families:
@@ -34,6 +35,7 @@ class Families:
         self.refusals = self._counter(telemetry.REFUSALS, "Answers that are not a success, by what was wrong.")
         self.rows = self._counter(telemetry.ROWS, "Rows predicted.")
         self.nonfinite = self._counter(telemetry.NONFINITE_OUTPUTS, "Rows with a prediction of NaN or infinity.")
+        self.impossible = self._counter(telemetry.OUTPUTS_OUT_OF_RANGE, "Rows with a probability beyond 0 and 1.")
         self.out_of_range = self._counter(telemetry.OUT_OF_RANGE, "Values outside the contract's range, by feature.")
         self.fallbacks = self._counter(telemetry.FEATURE_FALLBACKS, "Rows without a usable value from the store.")
         self.labels = self._counter(telemetry.LABELS_RECEIVED, "Labels taken in.")
@@ -101,6 +103,8 @@ class Metrics:
         self._requests: dict[int, Counter] = {}
         self._rows = families.rows.labels(*release)
         self._nonfinite = families.nonfinite.labels(*release)
+        self._impossible = families.impossible.labels(*release)
+        self._is_probability = model.contract.task != "regression"
         self._ready = families.ready.labels(*release)
         self._duration = families.duration.labels(*release)
         self._score = families.score(score_bounds(model)).labels(*release)
@@ -123,6 +127,10 @@ class Metrics:
         """Count rows (n_rows, n_features) with their predictions, and values outside the contract's ranges."""
         self._rows.inc(len(matrix))
         observe(self._score, predictions if predictions.ndim == 1 else predictions.max(axis=1))
+        if self._is_probability:
+            # As wide as the rounding of a float32 sum.
+            beyond = (predictions < -_ROUNDING) | (predictions > 1 + _ROUNDING)
+            self._impossible.inc(int(beyond.reshape(len(matrix), -1).any(axis=1).sum()))
         outside = ((matrix < self._low) | (matrix > self._high)).sum(axis=0)
         for column in np.flatnonzero(outside):
             self._out_of_range[column].inc(int(outside[column]))

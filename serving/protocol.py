@@ -29,15 +29,22 @@ def infer_paths(model: LoadedModel) -> tuple[str, ...]:
 
 
 def protocol_routes(service: Service) -> APIRouter:
-    """Liveness, readiness, metadata, infer and metrics."""
-    routes = APIRouter()
+    """Liveness, readiness, metadata and infer."""
+    routes = APIRouter(tags=["Open Inference Protocol"])
     _add_server_routes(routes, service)
     for path in model_paths(service.model):
         _add_model_routes(routes, service, path)
+    return routes
+
+
+def metrics_route(service: Service) -> APIRouter:
+    """What Prometheus scrapes."""
+    routes = APIRouter(tags=["Operations"])
 
     @routes.get("/metrics", summary="Metrics in Prometheus' text format", response_class=PlainTextResponse)
     async def metrics() -> Response:
         service.recorder.seal()
+        service.desk.tick()
         return Response(service.desk.families.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return routes

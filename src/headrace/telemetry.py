@@ -27,6 +27,8 @@ OUT_OF_RANGE = "headrace_out_of_range_total"
 """Values outside the contract's range, by model, version and feature."""
 NONFINITE_OUTPUTS = "headrace_nonfinite_outputs_total"
 """Predictions that were NaN or infinite, by model and version."""
+OUTPUTS_OUT_OF_RANGE = "headrace_outputs_out_of_range_total"
+"""Predictions that are answered and can't be: probabilities below 0 or above 1; by model and version."""
 REFUSALS = "headrace_refusals_total"
 """Answers that are not a success, by model, version and kind: what was wrong, of a fixed set of words."""
 SCORE = "headrace_score"
@@ -54,6 +56,7 @@ LABELS = {
     READY: RELEASE_LABELS,
     OUT_OF_RANGE: (*RELEASE_LABELS, FEATURE),
     NONFINITE_OUTPUTS: RELEASE_LABELS,
+    OUTPUTS_OUT_OF_RANGE: RELEASE_LABELS,
     REFUSALS: (*RELEASE_LABELS, KIND),
     SCORE: RELEASE_LABELS,
     IN_FLIGHT: (),
