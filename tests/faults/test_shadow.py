@@ -13,7 +13,7 @@ from tests.contract.traffic import Traffic, ask, client
 from tests.faults.house import House
 
 WATCHED = "watched"
-PRIMARY, SHADOW = 1, 2
+PRIMARY, SHADOW, CANARY = 1, 2, 3
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def watched(house: House) -> Iterator[House]:
     """With a model all of whose requests go to version 1, and as a copy to version 2."""
     house.stand_in(WATCHED, PRIMARY, SHADOW, heard="")
     house.split(WATCHED, Split(PRIMARY))
-    mirror(house)
+    mirror(house, {PRIMARY: 100})
     yield house
     house.forget(WATCHED)
 
 
-def mirror(house: House) -> None:
+def mirror(house: House, weights: dict[int, int]) -> None:
     """Put a mirror before the split in the file that the router wrote, in its style."""
     path = traefik.dynamic_folder(house.settings) / f"{WATCHED}.yml"
     first, _, rest = path.read_text().partition("\n")
@@ -37,9 +37,7 @@ def mirror(house: House) -> None:
     http["services"][shadow] = {**http["services"][f"{WATCHED}-v{SHADOW}"], "middlewares": [shadow]}
     http["middlewares"][shadow] = {"headers": {"customRequestHeaders": {ROLE_HEADER: "shadow"}}}
     http["services"][mirrored] = {"mirroring": {"service": WATCHED, "mirrors": [{"name": shadow, "percent": 100}]}}
-    # What is tried again behind the mirror is copied once.
-    http["services"][WATCHED]["middlewares"] = [f"{traefik.RETRY}@file"]
-    http["routers"][WATCHED] |= {"service": mirrored, "middlewares": [f"{traefik.LIMIT}@file"]}
+    http["routers"][WATCHED]["service"] = mirrored
     new = path.with_suffix(".new")
     new.write_text(f"{first}\n{json.dumps(configuration, indent=1)}\n")
     new.replace(path)
@@ -49,7 +47,7 @@ def mirror(house: House) -> None:
         return bool(router["service"] == mirrored and router["status"] == "enabled")
 
     eventually(held)
-    assert traefik_route.held(house.held_by_traefik(), WATCHED).weights == {PRIMARY: 100}
+    assert traefik_route.held(house.held_by_traefik(), WATCHED).weights == weights
 
 
 def test_shadow_that_answers_nothing_delays_nobody(watched: House) -> None:
@@ -92,3 +90,21 @@ def test_shadow_is_told_that_it_is_one_and_hears_every_request_once(watched: Hou
     heard = watched.heard(WATCHED, SHADOW)[:20]
     assert {headers[ROLE_HEADER.lower()] for headers in heard} == {"shadow"}
     assert sorted(headers["x-request-id"] for headers in heard) == sorted(f"r{n}" for n in range(20))
+
+
+def test_canary_that_dies_behind_a_mirror_costs_no_more_and_nothing_is_copied_twice(watched: House) -> None:
+    watched.stand_in(WATCHED, CANARY)
+    watched.split(WATCHED, Split(PRIMARY, CANARY, 50))
+    mirror(watched, {PRIMARY: 50, CANARY: 50})
+    canary = watched.process(f"{WATCHED}-v{CANARY}")
+    assert canary
+    with Traffic(watched.url, WATCHED) as traffic:
+        traffic.wait_for(50)
+        canary.kill()
+        traffic.mark()
+        traffic.wait_for(200)
+    print(f"lost {traffic.lost} of {traffic.total}")
+    # What the canary had begun to read can't be sent again: one request a client at most.
+    assert len(traffic.lost) <= traffic.client_count
+    eventually(lambda: len(watched.heard(WATCHED, SHADOW)) >= traffic.total - len(traffic.lost))
+    assert len(watched.heard(WATCHED, SHADOW)) <= traffic.total

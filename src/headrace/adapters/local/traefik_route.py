@@ -124,9 +124,9 @@ def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
     nowhere = f"{model}-nowhere"
     paths = _paths(model)
     routers = {
-        model: _router(paths, model, _ANY),
+        model: _router(paths, model, _ANY, LIMIT),
         # A request for a version that does not run is never answered by another one.
-        nowhere: _router(f"{paths} && HeaderRegexp(`{_HEADER}`, `.*`)", nowhere, _PINNED_ELSEWHERE),
+        nowhere: _router(f"{paths} && HeaderRegexp(`{_HEADER}`, `.*`)", nowhere, _PINNED_ELSEWHERE, LIMIT),
     }
     services: dict[str, Any] = {
         model: {
@@ -135,7 +135,9 @@ def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
                 "services": [
                     {"name": f"{model}-v{v}", "weight": pct} for v, pct in sorted(route.split.weights.items())
                 ],
-            }
+            },
+            # On the service, not on the router: a mirror between the two would have taken the body by the second try.
+            "middlewares": [f"{RETRY}@file"],
         },
         nowhere: {"loadBalancer": {"servers": []}},
     }
@@ -145,7 +147,7 @@ def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
     as_what = roles(route.split)
     for version, url in sorted(urls.items()):
         name = f"{model}-v{version}"
-        routers[name] = _router(f"{paths} && Header(`{_HEADER}`, `{version}`)", name, _PINNED)
+        routers[name] = _router(f"{paths} && Header(`{_HEADER}`, `{version}`)", name, _PINNED, LIMIT, RETRY)
         # On the service, not on a router: of the requests that go to the weighted one, only it knows who answers.
         services[name] = {"loadBalancer": _release(url), "middlewares": [name]}
         middlewares[name] = _request_header(ROLE_HEADER, as_what.get(version, ""))
@@ -169,12 +171,12 @@ def _paths(model: str) -> str:
     return f"({prefixes}) && !PathRegexp(`[^A-Za-z0-9_/-]|//`)"
 
 
-def _router(rule: str, service: str, priority: int) -> dict[str, Any]:
+def _router(rule: str, service: str, priority: int, *middlewares: str) -> dict[str, Any]:
     return {
         "entryPoints": ["web"],
         "rule": rule,
         "service": service,
-        "middlewares": [f"{LIMIT}@file", f"{RETRY}@file"],
+        "middlewares": [f"{name}@file" for name in middlewares],
         "priority": priority,
     }
 
