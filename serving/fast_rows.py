@@ -6,14 +6,14 @@ Checked while it is decoded, by a decoder that is made from the contract. It acc
 
 import array
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Annotated, Any, Literal, Union
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from headrace.domain.contract import Contract, Feature
 from headrace.domain.encoding import Matrix
@@ -24,6 +24,7 @@ from serving.rows import FLOAT32_MAX
 _NUMBER = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 # 760.0 is the integer 760, in both ways to read a row.
 _WHOLE = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX, multiple_of=1.0)]
+_EXTRA = Union[str, None, UnsetType]  # noqa: UP007 - msgspec is given a value
 
 
 class NotPlain(Exception):
@@ -36,19 +37,16 @@ class RowDecoder:
     Args:
         contract: what a row has to be.
         limits: of the rows.
+        most_rows: so many rows are plain.
         completes: whether features of views that are absent are to be looked up; such rows are not plain.
     """
 
-    def __init__(self, contract: Contract, limits: Limits, completes: bool) -> None:
-        self._most_brackets = 2 * limits.rows + 2
-        extras = list(contract.row_extras)
-        fields = [_field(feature, completes) for feature in contract.features]
-        fields += [(name, Union[str, None], None) for name in extras]  # noqa: UP007 - msgspec is given a value
-        row = msgspec.defstruct("Row", sorted(fields, key=len), forbid_unknown_fields=True, gc=False)
-        rows = Annotated[list[row], Meta(min_length=1, max_length=limits.rows)]  # type: ignore[valid-type]
-        body = msgspec.defstruct("Body", [("rows", rows)], forbid_unknown_fields=True, gc=False)
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(body).decode
-        self._features = _getter(contract.feature_names)
+    def __init__(self, contract: Contract, limits: Limits, most_rows: int, completes: bool) -> None:
+        # `parse_rows` refuses more than the limit says, wherever they are. A row has one, and the body another two.
+        self._most_brackets = min(2 * limits.rows, most_rows) + 2
+        self._decode = _body_decoder(contract, limits, completes)
+        self._features = _getter(range(len(contract.features)))
+        extras = range(len(contract.features), len(contract.features) + len(contract.row_extras))
         self._extras = _getter(extras) if extras else None
         self._key_count = len(key_names(contract))
         self._categories = [
@@ -65,7 +63,7 @@ class RowDecoder:
         Raises:
             NotPlain: leave it to `parse_rows`.
         """
-        if body.count(b"{") > self._most_brackets:
+        if body.count(b"{") + body.count(b"[") > self._most_brackets:
             raise NotPlain
         try:
             rows = self._decode(body).rows
@@ -84,9 +82,13 @@ class RowDecoder:
     def _keys(self, rows: list[Any]) -> Keys | None:
         assert self._extras is not None  # noqa: S101 - the caller has looked
         values = list(map(self._extras, rows))
-        if all(value is None for value in chain.from_iterable(values)):
+        said = list(chain.from_iterable(values))
+        absent = said.count(UNSET)
+        if absent == len(said):
             return None
         columns = list(zip(*values, strict=True))
+        if absent:
+            columns = [tuple(None if value is UNSET else value for value in column) for column in columns]
         texts = [[key_bytes(value) for value in column] for column in columns[: self._key_count]]
         if any(text is None for text in chain.from_iterable(texts)):
             raise NotPlain
@@ -97,15 +99,32 @@ class RowDecoder:
         return Keys(texts, times)  # type: ignore[arg-type]
 
 
-def _getter(names: Any) -> Any:
-    """attrgetter gives a bare value for one name and a tuple for several; this is a tuple for any number."""
+def _body_decoder(contract: Contract, limits: Limits, completes: bool) -> Callable[[bytes], Any]:
+    fields = [(*_field(feature, completes), feature.name) for feature in contract.features]
+    fields += [(_EXTRA, UNSET, name) for name in contract.row_extras]
+    # An entity or a key may be called what no attribute can be: attributes are numbered, and the names are said apart.
+    named = {f"f{number}": name for number, (*_, name) in enumerate(fields)}
+    kinds = [
+        (attribute, kind) if default is ... else (attribute, kind, default)
+        for attribute, (kind, default, _) in zip(named, fields, strict=True)
+    ]
+    row = msgspec.defstruct("Row", sorted(kinds, key=len), rename=named, forbid_unknown_fields=True, gc=False)
+    rows = Annotated[list[row], Meta(min_length=1, max_length=limits.rows)]  # type: ignore[valid-type]
+    body = msgspec.defstruct("Body", [("rows", rows)], forbid_unknown_fields=True, gc=False)
+    return msgspec.json.Decoder(body).decode
+
+
+def _getter(numbers: Sequence[int]) -> Any:
+    """attrgetter gives a bare value for one attribute and a tuple for several; this is a tuple for any number."""
+    names = [f"f{number}" for number in numbers]
     if len(names) > 1:
         return attrgetter(*names)
     (name,) = names
     return lambda row: (getattr(row, name),)
 
 
-def _field(feature: Feature, completes: bool) -> tuple[Any, ...]:
+def _field(feature: Feature, completes: bool) -> tuple[Any, Any]:
+    """The type of a feature's values, and what an absent one is; ... if it has to be there."""
     kind: Any
     match feature.type:
         case "float":
@@ -120,5 +139,5 @@ def _field(feature: Feature, completes: bool) -> tuple[Any, ...]:
     if feature.missing:
         kind = Union[kind, None]  # noqa: UP007 - Annotated types have no |
     if completes and feature.view is not None:
-        return feature.name, Union[kind, msgspec.UnsetType], UNSET  # noqa: UP007
-    return (feature.name, kind, None) if feature.missing else (feature.name, kind)
+        return Union[kind, UnsetType], UNSET  # noqa: UP007
+    return kind, None if feature.missing else ...

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add("--online-store", help="where rows are completed from: sqlite:///path/online.db?project=NAME")
     add("--online-deadline-ms", type=_positive, default=50, help="how long a request may wait for the online store")
     add("--public-key", type=Path, help="PEM file: serve only what is signed with its key")
-    add("--otlp-endpoint", default="", help="where spans are sent, e.g. http://127.0.0.1:4318/v1/traces")
+    add("--otlp-endpoint", type=_url, help="where spans are sent, e.g. http://127.0.0.1:4318/v1/traces")
     return made
 
 
@@ -38,6 +38,12 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 to 65535")
     return int(text)
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL: give one such as http://127.0.0.1:4318/v1/traces")
+    return text
 
 
 def _positive(text: str) -> int:

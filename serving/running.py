@@ -5,18 +5,21 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serving.limits import Limits
-from serving.workers import Workers
+from serving.workers import Workers, hold_signals
 
 if TYPE_CHECKING:
     from serving.desk import Desk
+    from serving.model import LoadedModel
 
 _log = logging.getLogger("headrace.serving")
 
@@ -33,6 +36,8 @@ def serve(options: argparse.Namespace) -> int:
 
 def serve_with_workers(options: argparse.Namespace) -> int:
     """Serve with several processes until a signal says stop; the exit code."""
+    # A signal that comes while this process prepares waits until there is somebody who can clean up.
+    hold_signals()
     shared = tempfile.mkdtemp(prefix="headrace-metrics-")
     # prometheus-client looks at it when it is first imported, which is below.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
@@ -44,11 +49,18 @@ def serve_with_workers(options: argparse.Namespace) -> int:
         listener = bind(options.host, options.port)
         # What was imported is shared with the workers, as long as no collector touches it.
         gc.freeze()
+        parent = os.getpid()
 
         def work(started: Callable[[], object]) -> int:
-            return _worker(options, listener, shared, started)
+            try:
+                return _worker(options, listener, shared, started)
+            finally:
+                if os.getppid() != parent:
+                    # It was killed, and can't do it any more.
+                    shutil.rmtree(shared, ignore_errors=True)
 
-        return Workers(options.workers, work, partial(multiprocess.mark_process_dead, path=shared)).run()
+        gone = partial(multiprocess.mark_process_dead, path=shared)
+        return Workers(options.workers, work, gone, stopping=listener.close).run()
     finally:
         shutil.rmtree(shared, ignore_errors=True)
 
@@ -71,30 +83,52 @@ def _work(
 ) -> int:
     from serving.app import release
     from serving.front import Front
-    from serving.loading import load
     from serving.server import DrainingServer
 
-    model = load(options.directory, options.public_key)
+    # Until the server can answer to it; a directory may be told to be another one before this one is read.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    model = _load(options)
     listener = listen()
     desk = _desk(options, shared, model.name)
     front = Front(release(model, desk))
-    server = DrainingServer(
-        front, options.drain_s, lambda: release(load(options.directory, options.public_key), desk), started
-    )
+    server = DrainingServer(front, options.drain_s, lambda: release(_load_again(options, model.name), desk), started)
+    flush: Callable[[], object] = lambda: None  # noqa: E731
     if options.otlp_endpoint:
         from serving.tracing import traced
 
-        server.config.app = traced(front, options.otlp_endpoint)
+        server.config.app, flush = traced(front, options.otlp_endpoint)
     sys.setswitchinterval(_SWITCH_S)
     # What was loaded stays: the collector need not look at it again.
     gc.freeze()
-    server.run(sockets=[listener])
-    server.look_after()
-    if not desk.close():
-        _log.warning("the log is not written whole; the next start makes segments of what is left")
+    try:
+        server.run(sockets=[listener])
+    finally:
+        server.look_after()
+        if not desk.close():
+            _log.warning("the log is not written whole; the next start makes segments of what is left")
+        flush()
     fields = {"model": model.name, "version": front.service.model.version}
     _log.info("stopped", extra={"fields": fields})
     return 130 if server.interrupted else 0
+
+
+def _load(options: argparse.Namespace) -> "LoadedModel":
+    from serving.loading import load
+
+    # Of a link that is put elsewhere meanwhile, all files are still of one directory.
+    return load(Path(os.path.realpath(options.directory)), options.public_key)
+
+
+def _load_again(options: argparse.Namespace, model: str) -> "LoadedModel":
+    """What the directory holds now, if it is a version of the same model."""
+    from headrace.errors import UsageError
+
+    found = _load(options)
+    if found.name != model:
+        raise UsageError(
+            f"{options.directory} is of {found.name} now: a service keeps its model, {model}; start another service"
+        )
+    return found
 
 
 def _desk(options: argparse.Namespace, shared: str | None, model: str) -> "Desk":
@@ -104,6 +138,8 @@ def _desk(options: argparse.Namespace, shared: str | None, model: str) -> "Desk"
     from serving.online_store import open_store
     from serving.prediction_log import LogOptions, PredictionLog
 
+    # Before the log, which starts a thread and a process.
+    store = open_store(options.online_store) if options.online_store else None
     limits = Limits(body_bytes=options.max_body_bytes, rows=options.max_rows, in_flight=options.max_in_flight)
     families = Families(shared)
     log = labels = None
@@ -113,5 +149,4 @@ def _desk(options: argparse.Namespace, shared: str | None, model: str) -> "Desk"
         )
         log = PredictionLog(log_options, families)
         labels = LabelLog(log_options.spool, model, log_options.rotate_s)
-    store = open_store(options.online_store) if options.online_store else None
     return Desk(limits, families, log, labels, store, options.online_deadline_ms / 1000)

@@ -55,7 +55,7 @@ class DrainingServer(uvicorn.Server):
     Args:
         front: what is served.
         drain_s: seconds between the signal and the end of listening.
-        load: reads the directory; called in a thread.
+        load: reads the directory; called in a thread. What it raises is logged, and then nothing changes.
         started: called once it answers.
 
     Attributes:
@@ -84,14 +84,17 @@ class DrainingServer(uvicorn.Server):
         self._started = started
         self._before: list[Release] = []
         self._reloading: asyncio.Task[None] | None = None
+        self._reload_asked = False
         self._stop_at: float | None = None
-        self._draining_logged = False
+        self._draining_said = False
         self.stopped_by: int | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer; from here on a signal is handled."""
         await super().startup(sockets)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._begin_reload)
+        # From before the directory was read: what was put there meanwhile is what was meant.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         host, port = (sockets or [])[0].getsockname()[:2]
         model = self._front.service.model
         fields = {"model": model.name, "version": model.version, "host": host, "port": port}
@@ -99,9 +102,12 @@ class DrainingServer(uvicorn.Server):
         self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop."""
+        """Begin to stop.
+
+        Runs between any two instructions, also where a lock of the log or of a metric is held: it takes none.
+        """
         if self._stop_at is None:
-            self._front.service.drain()
+            self._front.service.desk.draining = True
             self.stopped_by = sig
             self._stop_at = time.monotonic() + self._drain_s
         else:
@@ -110,59 +116,76 @@ class DrainingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop now; uvicorn asks ten times a second."""
         if self._stop_at is not None:
-            self._log_draining()
+            self._say_draining()
             self.should_exit = self.should_exit or time.monotonic() >= self._stop_at
         if counter % _TICKS_PER_LOOK == 0:
-            self.look_after()
+            try:
+                self.look_after()
+            except Exception:  # an exception here would end the server, and all requests with it
+                _log.exception("what is predicted could not be counted or handed over")
         return await super().on_tick(counter)
 
     def look_after(self) -> None:
         """Count and hand over what was predicted since the last time."""
         for release in (self._front.release, *self._before):
             release.service.recorder.seal()
+        if self._reloading is None or self._reloading.done():
+            self._forget()
         self._front.service.desk.tick()
 
     def _begin_reload(self) -> None:
+        # Asked for while one is under way, it may have read too early: another one follows.
+        self._reload_asked = True
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.get_running_loop().create_task(self._reload())
 
     async def _reload(self) -> None:
+        while self._reload_asked and self._stop_at is None:
+            self._reload_asked = False
+            await self._swap()
+
+    async def _swap(self) -> None:
         """Put what the directory holds now in front; what is wrong with it leaves the old version where it is."""
         old = self._front.release
         reloads = old.service.desk.families.reloads
         try:
             new = await asyncio.to_thread(self._load)
-            if new.service.model.name != old.service.model.name:
-                raise UsageError(
-                    f"the directory is of {new.service.model.name} now: a service keeps its model, "
-                    f"{old.service.model.name}; start another one"
-                )
-        except HeadraceError as problem:
+        except Exception as problem:
             reloads.labels("failed").inc()
+            foreseen = isinstance(problem, HeadraceError)
             fields = {"reason": str(problem), "version": old.service.model.version}
-            _log.error("not swapped, the version before serves on", extra={"fields": fields})
+            _log.error(
+                "not swapped, the version before serves on",
+                extra={"fields": fields},
+                exc_info=None if foreseen else problem,
+            )
             return
-        self._front.release = new
+        self._front.put(new)
+        old.service.retire(new.service)
+        self._before.append(old)
+        self._forget()
         reloads.labels("swapped").inc()
         fields = {"version": new.service.model.version, "before": old.service.model.version}
         _log.info("swapped", extra={"fields": fields})
-        self._retire(old)
 
-    def _retire(self, old: Release) -> None:
-        """The version before is still counted, for requests under way; the ones before that have none any more."""
-        current = self._front.service
-        old.service.retire(current)
-        for older in self._before:
-            older.service.recorder.seal()
-            if older.service.model.version not in (old.service.model.version, current.model.version):
-                current.desk.families.forget(older.service.model.name, older.service.model.version)
-        self._before = [old]
+    def _forget(self) -> None:
+        """Let go of versions that nobody waits for any more, and of their metrics; not while a thread makes others.
 
-    def _log_draining(self) -> None:
-        # Here and not in `handle_exit`: a signal may come while a line of the log is being written.
-        if self._draining_logged or self.stopped_by is None:
+        The last one before stays, so that its metrics are scraped once more.
+        """
+        done = [one for one in self._before[:-1] if not one.under_way]
+        self._before = [one for one in self._before if one not in done]
+        kept = {one.service.model.version for one in (self._front.release, *self._before)}
+        for one in done:
+            one.service.recorder.seal()
+            if one.service.model.version not in kept:
+                one.service.desk.families.forget(one.service.model.name, one.service.model.version)
+
+    def _say_draining(self) -> None:
+        if self._draining_said or self.stopped_by is None:
             return
-        self._draining_logged = True
+        self._draining_said = True
+        self._front.service.drain()
         fields = {"signal": signal.Signals(self.stopped_by).name, "drain_s": self._drain_s}
         _log.info("draining", extra={"fields": fields})
 

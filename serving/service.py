@@ -15,7 +15,7 @@ from starlette.responses import Response
 from headrace.domain.encoding import Matrix
 from serving.answers import Answer
 from serving.completion import Completion
-from serving.context import SCOPE_KEY, Context
+from serving.context import SCOPE_KEY, START_KEY, Context
 from serving.desk import Desk
 from serving.keys import Keys
 from serving.metrics import Metrics
@@ -66,7 +66,10 @@ class Service:
         self.completion: Completion | None = desk.completion(model.contract)
         # One: the process is one core's worth, and every further thread would take its turn from the event loop.
         self._thread = anyio.CapacityLimiter(1)
-        self.metrics.ready(not desk.draining)
+
+    def welcome(self) -> None:
+        """Say that requests are wanted, unless the process is about to stop."""
+        self.metrics.ready(not self.desk.draining)
 
     def drain(self) -> None:
         """Say that no more requests are wanted."""
@@ -80,7 +83,7 @@ class Service:
 
     async def respond(self, request: Request, read: "Read") -> Response:
         """Answer a request for predictions, whatever it is, and count it."""
-        start = time.perf_counter()
+        start: float = request.scope[START_KEY]
         context: Context = request.scope[SCOPE_KEY]
         try:
             with self.desk.place():
