@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from headrace.domain.contract import Contract
+from serving.blocks import Block
 from serving.completion import Completion
 from serving.label_log import LabelLog
 from serving.limits import Limits
@@ -13,7 +14,6 @@ from serving.metrics import Families
 from serving.model import LoadedModel
 from serving.online_store import OnlineStore
 from serving.prediction_log import PredictionLog
-from serving.recorder import Block
 from serving.refusals import Refusal
 
 
@@ -43,6 +43,9 @@ class Desk:
         self.in_flight = 0
         self._store = store
         self._store_deadline_s = store_deadline_s
+        if log is not None and labels is not None:
+            # In the log's thread: it waits for a disk, and the event loop must not.
+            log.also(labels.rotate)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -75,9 +78,7 @@ class Desk:
         return Completion(contract, self._store, self._store_deadline_s, partial(datetime.now, UTC))
 
     def tick(self) -> None:
-        """What has to be done every second or so."""
-        if self.labels is not None:
-            self.labels.rotate()
+        """What has to be done every second or so; waits for nothing."""
         self.families.in_flight.set(self.in_flight)
 
     def close(self) -> bool:

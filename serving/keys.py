@@ -10,6 +10,8 @@ from serving.rows import PROBLEM_ROWS, RowProblems
 
 KEY_BYTES = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What 64 bits of nanoseconds can say, as those who read the log will want it.
+_YEARS = range(1678, 2262)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ def read_keys(contract: Contract, rows: Sequence[dict[str, Any]]) -> Keys | None
     """
     names = key_names(contract)
     time = contract.rows.decision_time
+    has_time = time in contract.row_extras
     if not any(name in row for row in rows for name in contract.row_extras):
         return None
     sentences: list[str] = []
@@ -49,7 +52,7 @@ def read_keys(contract: Contract, rows: Sequence[dict[str, Any]]) -> Keys | None
             if text is None:
                 sentences.append(f"rows[{position}]: {name!r} {KEY_FORM}")
             column.append(text or b"")
-        moment = row.get(time)
+        moment = row.get(time) if has_time else None
         times.append(microseconds(moment))
         if moment is not None and times[-1] is None:
             sentences.append(f"rows[{position}]: {time!r} {TIME_FORM}")
@@ -75,14 +78,14 @@ def key_bytes(value: Any) -> bytes | None:
 
 
 def microseconds(value: Any) -> int | None:
-    """A time in RFC 3339 as microseconds since 1970 UTC; None when it is none, or has no zone."""
+    """A time in RFC 3339 as microseconds since 1970 UTC; None when it is none, has no zone or is centuries away."""
     if not isinstance(value, str) or not 20 <= len(value) <= 40:
         return None
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
         return None
-    if moment.tzinfo is None:
+    if moment.tzinfo is None or moment.year not in _YEARS:
         return None
     elapsed = moment - _EPOCH
     return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds

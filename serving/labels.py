@@ -31,6 +31,8 @@ async def take_labels(request: Request, contract: Contract, desk: Desk) -> Respo
             labels = parse_labels(await read_body(request, desk.limits), contract, desk.limits)
             try:
                 await anyio.to_thread.run_sync(desk.labels.append, labels)
+            except BlockingIOError as busy:
+                raise Refusal(503, "too many labels are being kept: try again", {"Retry-After": "1"}) from busy
             except OSError as failed:
                 raise Refusal(503, "the labels could not be kept: try again later", {"Retry-After": "30"}) from failed
     except Refusal as refusal:

@@ -73,7 +73,7 @@ class Families:
         for family in (*vars(self).values(), *self._scores.values()):
             names = getattr(family, "_labelnames", ())
             if names[:2] == telemetry.RELEASE_LABELS:
-                for labels in [one for one in family._metrics if one[:2] == (model, str(version))]:
+                for labels in [one for one in list(family._metrics) if one[:2] == (model, str(version))]:
                     family.remove(*labels)
 
     def _counter(self, name: str, description: str) -> Counter:
@@ -157,7 +157,8 @@ def observe(histogram: Histogram, values: NDArray[Any]) -> None:
         return
     bounds = histogram._upper_bounds
     counts = np.bincount(np.searchsorted(bounds, values, side="left"), minlength=len(bounds))
-    for bucket in np.flatnonzero(counts):
+    # NaN is beyond infinity here: it is in no bucket, and in the sum.
+    for bucket in np.flatnonzero(counts[: len(bounds)]):
         histogram._buckets[bucket].inc(int(counts[bucket]))
     histogram._sum.inc(float(values.sum(dtype=np.float64)))
 
@@ -168,4 +169,5 @@ def score_bounds(model: LoadedModel) -> tuple[float, ...]:
         return _SHARES
     low, high = model.golden_span
     step = (high - low) / 18 or 1.0
-    return tuple(float(f"{low + step * i:.6g}") for i in range(-1, 20))
+    # Once each: where the span is narrow, rounding makes equal ones, and no scraper takes a bucket twice.
+    return tuple(sorted({float(f"{low + step * i:.6g}") for i in range(-1, 20)}))

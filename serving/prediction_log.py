@@ -7,31 +7,31 @@ needs no Parquet library in its memory.
 A prediction that can't be kept is counted, and answered all the same.
 """
 
-import errno
 import logging
-import os
 import queue
 import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.domain.contract import Contract
 from headrace.errors import UsageError
+from serving.blocks import Block
 from serving.metrics import Families
-from serving.recorder import Block
-from serving.spool import CLOSED, OPEN, SpoolFile
+from serving.spool import frame, header
+from serving.spool_file import PREDICTIONS, SpoolFile, check_room, waiting
 
 _log = logging.getLogger("headrace.serving")
 
-_QUEUED_BLOCKS = 32
+# Of 30 features with a key, 64 Ki rows are about 15 MB.
+_QUEUED_ROWS = 64 * 1024
 _FINISH_S = 20.0
-# How often a full disk is tried again, and said again.
-_RETRY_S = 5.0
+_TICK_S = 1.0
+# How often a disk that fails is complained about.
+_COMPLAINT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,24 @@ class _Kept:
     block: Block
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    contract: Contract
+    file: SpoolFile
+    since: float
+
+
 class PredictionLog:
     """Writes blocks in a thread of its own.
 
+    Args:
+        options: where to.
+        families: counts what is dropped and what waits.
+        now: seconds, for the rotation.
+        queued_rows: so many rows may wait for the disk, counted as the memory that their blocks take.
+
     Raises:
-        UsageError: the folder can't be written.
+        UsageError: the folder can't be made, or segments can't go to where they are to.
     """
 
     def __init__(
@@ -77,109 +90,160 @@ class PredictionLog:
         options: LogOptions,
         families: Families,
         now: Callable[[], float] = time.monotonic,
-        queued: int = _QUEUED_BLOCKS,
+        queued_rows: int = _QUEUED_ROWS,
     ) -> None:
-        self._options = options
-        self._now = now
-        self._families = families
-        self._queue: queue.Queue[_Kept | None] = queue.Queue(queued)
-        self._files: dict[tuple[str, int], tuple[SpoolFile, float]] = {}
-        self._compaction: subprocess.Popen[bytes] | None = None
-        self._compacted_at = now()
-        self._silent_until = now()
+        if "://" in options.to and not options.to.startswith("s3://"):
+            scheme = options.to.partition("://")[0]
+            raise UsageError(f"segments go to a folder or to s3://bucket/prefix, and not to {scheme}://")
         try:
             options.spool.mkdir(parents=True, exist_ok=True)
         except OSError as refused:
             raise UsageError(f"{options.spool} can't be made: {refused.strerror}; name another folder") from refused
+        self._options = options
+        self._families = families
+        self._now = now
+        self._queue: queue.SimpleQueue[_Kept | None] = queue.SimpleQueue()
+        self._most_rows = queued_rows
+        self._queued_rows = 0
+        self._lock = threading.Lock()
+        # By the contract itself: a directory that is loaded again is another one, whatever its version.
+        self._files: dict[int, _Writing] = {}
+        self._maker: subprocess.Popen[bytes] | None = None
+        self._made_at = now()
+        self._silent_until = now()
+        self._also: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
     def put(self, contract: Contract, version: int, block: Block) -> None:
         """Take a block; one that there is no place for is dropped and counted. Never waits."""
-        try:
-            self._queue.put_nowait(_Kept(contract, version, block))
-            self._families.log_queue.inc(block.used)
-        except queue.Full:
+        with self._lock:
+            # One that is larger than the queue fits an empty one.
+            is_full = self._queued_rows and self._queued_rows + block.capacity > self._most_rows
+            if not is_full:
+                self._queued_rows += block.capacity
+        if is_full:
             self._dropped(block, "queue")
+            return
+        self._families.log_queue.inc(block.used)
+        self._queue.put(_Kept(contract, version, block))
+
+    def also(self, do: Callable[[], object]) -> None:
+        """Do something else that may wait for the disk, about every second, in the log's thread."""
+        self._also = do
 
     def close(self) -> bool:
         """Write what is queued, and make segments of it, for at most some seconds.
 
         Returns:
-            Whether all of it is written; what is not in a segment yet will be by the next service that starts.
+            Whether all of it is in segments; what is not will be by the next service that starts.
         """
         deadline = time.monotonic() + _FINISH_S
-        try:
-            self._queue.put(None, timeout=_FINISH_S)
-        except queue.Full:
-            return False
-        self._thread.join(deadline - time.monotonic())
+        self._queue.put(None)
+        self._thread.join(_FINISH_S)
         if self._thread.is_alive():
             return False
-        self._compact()
-        if self._compaction is None:
-            return True
         try:
-            return self._compaction.wait(max(deadline - time.monotonic(), 0.1)) == 0
+            if self._maker is not None:
+                # It may have looked before the last file was closed.
+                self._maker.wait(max(deadline - time.monotonic(), 0.0))
+            if not waiting(self._options.spool):
+                return True
+            self._make_segments()
+            return self._maker is not None and self._maker.wait(max(deadline - time.monotonic(), 0.0)) == 0
         except subprocess.TimeoutExpired:
             return False
 
     def _run(self) -> None:
-        self._compact()
-        while True:
+        self._guarded(self._make_of_left_over)
+        going = True
+        while going:
             try:
-                kept = self._queue.get(timeout=1.0)
+                kept = self._queue.get(timeout=_TICK_S)
             except queue.Empty:
-                self._rotate()
-                continue
-            if kept is None:
-                self._rotate(everything=True)
-                return
-            self._families.log_queue.dec(kept.block.used)
-            try:
-                self._append(kept)
-            except OSError as failed:
-                self._dropped(kept.block, "disk")
-                self._complain(failed)
-            except Exception:
-                # The thread must outlive what nobody foresaw; so must the numbers.
-                self._dropped(kept.block, "disk")
-                _log.exception("a block could not be logged")
-            self._rotate()
+                pass
+            else:
+                going = kept is not None
+                if kept is not None:
+                    self._write(kept)
+            self._guarded(self._also)
+            self._guarded(self._rotate)
+        self._guarded(lambda: self._finish(list(self._files)))
+
+    def _guarded(self, do: Callable[[], object]) -> bool:
+        """Whether it was done. The thread outlives what nobody foresaw."""
+        try:
+            do()
+        except OSError as failed:
+            self._complain(failed)
+        except Exception:
+            _log.exception("the prediction log failed")
+        else:
+            return True
+        return False
+
+    def _write(self, kept: _Kept) -> None:
+        with self._lock:
+            self._queued_rows -= kept.block.capacity
+        self._families.log_queue.dec(kept.block.used)
+        if not self._guarded(lambda: self._append(kept)):
+            self._dropped(kept.block, "disk")
 
     def _append(self, kept: _Kept) -> None:
-        release = (kept.contract.model, kept.version)
-        if release not in self._files:
-            waiting = sum(path.stat().st_size for path in self._options.spool.iterdir())
-            if waiting >= self._options.spool_bytes:
-                raise OSError(errno.ENOSPC, f"{waiting} bytes wait to become segments, which is all that may")
-            name = f"{kept.contract.model}-v{kept.version}-{os.getpid()}-{uuid.uuid4().hex}{OPEN}"
-            self._files[release] = (SpoolFile(self._options.spool / name, kept.contract, kept.version), self._now())
-        self._files[release][0].append(kept.block, kept.contract)
+        one = self._files.get(id(kept.contract)) or self._begin(kept)
+        try:
+            one.file.append(frame(kept.block, kept.contract))
+        except OSError:
+            if one.file.torn:
+                self._finish([id(kept.contract)])
+            raise
 
-    def _rotate(self, everything: bool = False) -> None:
+    def _begin(self, kept: _Kept) -> _Writing:
+        spool, contract = self._options.spool, kept.contract
+        check_room(spool, PREDICTIONS, self._options.spool_bytes)
+        file = SpoolFile(spool, PREDICTIONS, f"{contract.model}-v{kept.version}")
+        try:
+            file.append(header(contract, kept.version))
+        except OSError:
+            file.discard()
+            raise
+        one = self._files[id(contract)] = _Writing(contract, file, self._now())
+        return one
+
+    def _rotate(self) -> None:
         options, now = self._options, self._now()
-        for release, (file, since) in list(self._files.items()):
-            if everything or now - since >= options.rotate_s or file.bytes >= options.rotate_bytes:
-                del self._files[release]
-                try:
-                    file.finish()
-                except OSError as failed:
-                    self._complain(failed)
-                self._compact()
+        due = [
+            key
+            for key, one in self._files.items()
+            if now - one.since >= options.rotate_s or one.file.bytes >= options.rotate_bytes
+        ]
+        self._finish(due)
         # What could not be made a segment, for want of a disk or a bucket, is tried again; so are others' files.
-        if now - self._compacted_at >= options.rotate_s and any(options.spool.glob(f"*{CLOSED}")):
-            self._compact()
+        if due or (now - self._made_at >= options.rotate_s and waiting(options.spool)):
+            self._make_segments()
 
-    def _compact(self) -> None:
-        """Let another process make segments. One at a time: the next call picks up what this one leaves."""
-        if self._compaction is not None and self._compaction.poll() is None:
+    def _finish(self, keys: list[int]) -> None:
+        for key in keys:
+            one = self._files.pop(key)
+            try:
+                one.file.finish()
+            except OSError as failed:
+                self._complain(failed)
+
+    def _make_of_left_over(self) -> None:
+        if waiting(self._options.spool, left_over=True):
+            self._make_segments()
+
+    def _make_segments(self) -> None:
+        """Let another process make them. One at a time: the next call picks up what this one leaves."""
+        if self._maker is not None and self._maker.poll() is None:
             return
-        self._compacted_at = self._now()
+        self._made_at = self._now()
         command = [sys.executable, "-m", "serving.segments", str(self._options.folder), self._options.to]
         try:
-            self._compaction = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            self._maker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         except OSError as failed:
+            self._maker = None
             self._complain(failed)
 
     def _dropped(self, block: Block, reason: str) -> None:
@@ -187,6 +251,6 @@ class PredictionLog:
 
     def _complain(self, failed: OSError) -> None:
         if self._now() >= self._silent_until:
-            self._silent_until = self._now() + _RETRY_S
+            self._silent_until = self._now() + _COMPLAINT_S
             fields = {"folder": str(self._options.spool), "reason": failed.strerror}
             _log.error("the prediction log can't be written; predictions are answered", extra={"fields": fields})

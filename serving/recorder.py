@@ -9,46 +9,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headrace.domain.encoding import Matrix
+from serving.blocks import ID_BYTES, Block, Recorded
 from serving.context import Context
 from serving.keys import Keys
 from serving.metrics import Metrics
 from serving.model import LoadedModel, Predictions
 
-ID_BYTES = 16
 _ROWS = 1024
-
-
-class Recorded(NamedTuple):
-    """One request in a block: when it was answered (microseconds since 1970 UTC), how many rows, and what it said."""
-
-    time_us: int
-    row_count: int
-    context: Context
-    keys: Keys | None
-
-
-@dataclass
-class Block:
-    """Predictions in the order in which they were made; the first `used` rows of the arrays are filled.
-
-    Attributes:
-        ids: random bytes, `ID_BYTES` for each row; the id of a prediction is their hexadecimal form.
-        matrix: rows as the model took them, (capacity, n_features).
-        outputs: what it answered, (capacity,) or (capacity, n_classes).
-    """
-
-    ids: bytes
-    matrix: Matrix
-    outputs: NDArray[np.float32]
-    requests: list[Recorded] = field(default_factory=list)
-    used: int = 0
 
 
 class Recorder:
@@ -80,7 +51,7 @@ class Recorder:
         """
         count = len(matrix)
         with self._lock:
-            if self._block.used + count > len(self._block.matrix):
+            if self._block.used + count > self._block.capacity:
                 self._seal()
                 if count > _ROWS:
                     self._block, self._hex = self._new(count)

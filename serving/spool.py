@@ -1,15 +1,15 @@
 """Blocks of predictions in a file that can be cut off anywhere: what the prediction log writes until it is Parquet.
 
-A file is a sequence of arrays in numpy's own format: first its header (JSON, as bytes), then for every block the arrays
-of `FRAME` in this order. A process that is killed, or a disk that fills up, leaves a last block that is not whole; a
-reader takes what is whole.
+A file is a line of JSON, which says what a reader has to know, and then for every block the arrays of `FRAME` in
+numpy's own format. A process that is killed, or a disk that fills up, leaves a last block that is not whole; a reader
+takes what is whole.
 """
 
-import fcntl
 import io
 import json
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.domain.contract import Contract
+from serving.blocks import ID_BYTES, Block
 from serving.context import ROLES
 from serving.keys import KEY_BYTES, key_names
-from serving.recorder import ID_BYTES, Block
 
-OPEN, CLOSED = ".open", ".closed"
+_log = logging.getLogger("headrace.serving")
+
 SCHEMA_VERSION = 1
 FRAME = (
     "request_rows",  # int32 (n_requests,): how many of the block's rows are each request's
@@ -39,54 +40,6 @@ NO_TIME = np.iinfo(np.int64).min
 _REQUEST_ID_BYTES, _TRACE_ID_BYTES = 64, 32
 
 
-class SpoolFile:
-    """One file, to append to. It is locked while it is open, so that nobody takes it for left over."""
-
-    def __init__(self, path: Path, contract: Contract, version: int) -> None:
-        """Make the file.
-
-        Raises:
-            OSError: it can't be made, or has no room for its header.
-        """
-        self.path = path
-        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.bytes = 0
-            self._write(_arrays([np.frombuffer(header(contract, version), dtype=np.uint8)]))
-        except OSError:
-            self.close()
-            path.unlink(missing_ok=True)
-            raise
-
-    def append(self, block: Block, contract: Contract) -> None:
-        """Add a block, all of it or nothing.
-
-        Raises:
-            OSError: there is no room, or the disk fails.
-        """
-        self._write(_arrays(frame(block, contract)))
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._fd)
-
-    def finish(self) -> None:
-        """Let go of the file and mark it as whole."""
-        self.close()
-        self.path.rename(self.path.with_suffix(CLOSED))
-
-    def _write(self, data: memoryview) -> None:
-        try:
-            while data:
-                data = data[os.write(self._fd, data) :]
-        except OSError:
-            # What is after half a block could not be read.
-            os.ftruncate(self._fd, self.bytes)
-            raise
-        self.bytes = os.fstat(self._fd).st_size
-
-
 def header(contract: Contract, version: int) -> bytes:
     """What a reader has to know about a file's arrays."""
     features = [{"name": f.name, "type": f.type, "values": list(f.values)} for f in contract.features]
@@ -100,10 +53,18 @@ def header(contract: Contract, version: int) -> bytes:
         "keys": list(key_names(contract)),
         "roles": list(ROLES),
     }
-    return json.dumps(said).encode()
+    return json.dumps(said).encode() + b"\n"
 
 
-def frame(block: Block, contract: Contract) -> list[NDArray[Any]]:
+def frame(block: Block, contract: Contract) -> memoryview:
+    """A block as it is in a file."""
+    buffer = io.BytesIO()
+    for one in _arrays(block, contract):
+        np.lib.format.write_array(buffer, np.ascontiguousarray(one), version=(1, 0), allow_pickle=False)
+    return buffer.getbuffer()
+
+
+def _arrays(block: Block, contract: Contract) -> list[NDArray[Any]]:
     """The arrays of a block, in the order of `FRAME`."""
     used, requests = block.used, block.requests
     contexts = [one.context for one in requests]
@@ -138,35 +99,32 @@ def _keys(block: Block, contract: Contract) -> tuple[NDArray[Any], NDArray[Any]]
     return keys, times
 
 
-def _arrays(arrays: Sequence[NDArray[Any]]) -> memoryview:
-    buffer = io.BytesIO()
-    for one in arrays:
-        np.lib.format.write_array(buffer, np.ascontiguousarray(one), version=(1, 0), allow_pickle=False)
-    return buffer.getbuffer()
-
-
 def read_spool(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, NDArray[Any]]]]:
-    """The header of a file, and its blocks as far as they are whole.
+    """The header of a file, and its blocks as far as they are whole; neither when not even the header is.
 
     Raises:
-        ValueError: not even the header is, or it is of a form that is not known here.
+        ValueError: the header is none, or of a form that is not known here.
     """
-    file = path.open("rb")
-    try:
-        said = json.loads(np.lib.format.read_array(file, allow_pickle=False).tobytes())
-        if said.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(f"{path} is of form {said.get('schema_version')}, known is {SCHEMA_VERSION}")
-    except BaseException:
-        file.close()
-        raise
-    return said, _blocks(file)
+    with path.open("rb") as file:
+        line = file.readline()
+    if not line.endswith(b"\n"):
+        return {}, iter(())
+    said = json.loads(line)
+    if not isinstance(said, dict) or said.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"it does not begin like a spool file of form {SCHEMA_VERSION}")
+    return said, _blocks(path, len(line))
 
 
-def _blocks(file: io.BufferedReader) -> Iterator[dict[str, NDArray[Any]]]:
-    with file:
-        while True:
+def _blocks(path: Path, start: int) -> Iterator[dict[str, NDArray[Any]]]:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(start)
+        while start < size:
             try:
                 arrays = [np.lib.format.read_array(file, allow_pickle=False) for _ in FRAME]
             except (ValueError, EOFError):
+                fields = {"file": str(path), "bytes": size - start}
+                _log.warning("the last block of a file is not whole and is left out", extra={"fields": fields})
                 return
+            start = file.tell()
             yield dict(zip(FRAME, arrays, strict=True))

@@ -199,6 +199,14 @@ def test_many_keys_give_others_a_turn(own: OnlineFile, store: OnlineStore, monke
     assert turns >= len(SITES) - 1
 
 
+def test_sqlite_itself_never_waits_for_a_lock(store: OnlineStore) -> None:
+    """It would hold the event loop up; only its setting shows that without a clock."""
+    assert load(store) == 12.5
+    assert isinstance(store, feast_sqlite.FeastSqliteStore)
+    assert store._connection is not None
+    assert store._connection.execute("PRAGMA busy_timeout").fetchone() == (0,)
+
+
 def test_readers_of_one_store_take_turns_without_mixing_up(own: OnlineFile, store: OnlineStore) -> None:
     async def run() -> list[Sequence[Found]]:
         asked = [Asked("load", "site", SITES), Asked("health", "machine", ["m"])]

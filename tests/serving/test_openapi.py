@@ -29,6 +29,8 @@ def test_app_does_what_it_says(make_client, task, mode):
             answer = case.call()
             # Two features near the end of float32 make a linear model answer infinity: a 500, as the README says.
             assume("no finite answer" not in answer.text)
+            # JSON Schema has times of the year 559 and leap seconds.
+            assume("must be a time with its zone" not in answer.text)
             case.validate_response(answer, excluded_checks=[positive_data_acceptance] if case.path in INFER else [])
 
         keeps_its_word()

@@ -47,9 +47,12 @@ def test_every_field_has_a_variable(project: Path):
         "HEADRACE_RELEASE_PORTS": "4",
         "HEADRACE_MLFLOW_URI": "http://mlflow",
         "HEADRACE_DATA_REMOTE": "s3://bucket",
+        "HEADRACE_PREDICTION_LOG": "s3://log",
         "HEADRACE_MODELS": "a, b",
     }
-    expected = settings.Settings(project, Path("/somewhere"), 1, 2, 3, 4, "http://mlflow", "s3://bucket", ("a", "b"))
+    expected = settings.Settings(
+        project, Path("/somewhere"), 1, 2, 3, 4, "http://mlflow", "s3://bucket", "s3://log", ("a", "b")
+    )
     assert settings.read(environ) == expected
     assert expected.tracking_uri == "http://mlflow"
 
