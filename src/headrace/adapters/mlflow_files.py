@@ -44,12 +44,29 @@ def digests(directory: Path) -> dict[str, str]:
     return {path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def verify(version: ModelVersion, directory: Path) -> None:
+def verify(version: ModelVersion, directory: Path, is_fetched: bool = False) -> None:
+    """Compare every file with its recorded digest.
+
+    Args:
+        version: says the digests.
+        directory: what is compared.
+        is_fetched: whether it has just come from the store, and is not kept if it is not in order.
+
+    Raises:
+        IntegrityError: files differ, are missing, or are too many.
+    """
     found = {name: digest for name, digest in digests(directory).items() if name != MANIFEST}
     recorded = dict(version.lineage.files)
-    if found != recorded:
-        wrong = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
+    if found == recorded:
+        return
+    wrong = ", ".join(sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name)))
+    what = f"{version.model} v{version.version}"
+    if is_fetched:
         raise IntegrityError(
-            f"{version.model} v{version.version} in {directory} is not what was registered: {', '.join(wrong)} differ; "
-            "remove the folder to fetch it again, and find out who changed it"
+            f"{what} as MLflow has it is not what was registered: {wrong} differ; "
+            "nothing of it is kept: find out who changed it in the store"
         )
+    raise IntegrityError(
+        f"{what} in {directory} is not what was registered: {wrong} differ; "
+        "remove the folder to fetch it again, and find out who changed it"
+    )

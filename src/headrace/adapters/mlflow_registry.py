@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from headrace.adapters.mlflow_files import MANIFEST, digests, lay_out, verify
+from headrace.adapters.mlflow_reasons import reason
 from headrace.documents import bind, plain, write_json
 from headrace.domain.lineage import Lineage, ModelVersion
 from headrace.errors import DataError, HeadraceError, Unavailable
@@ -206,10 +207,10 @@ class MlflowRegistry:
         to.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}-"))
         try:
-            with self._translated():
+            with self._translated(undone=f"{version.model} v{version.version} can't be fetched"):
                 got = Path(self._artifacts(f"models:/{version.model}/{version.version}", dst_path=str(scratch)))
             (got / _META).unlink(missing_ok=True)
-            verify(version, got)
+            verify(version, got, is_fetched=True)
             manifest = {"schema_version": _MANIFEST_SCHEMA, "model": version.model, "version": version.version}
             write_json(got / MANIFEST, {**manifest, "files": dict(version.lineage.files)})
             got.chmod(0o755)
@@ -251,7 +252,7 @@ class MlflowRegistry:
         return list(self._client.search_runs([experiment], wanted, order_by=["attributes.start_time DESC"]))
 
     @contextmanager
-    def _translated(self, missing: str = "") -> Iterator[None]:
+    def _translated(self, missing: str = "", undone: str = "") -> Iterator[None]:
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
 
@@ -262,8 +263,10 @@ class MlflowRegistry:
                 raise DataError(missing) from failed
             if getattr(failed, "error_code", "INTERNAL_ERROR") != "INTERNAL_ERROR":
                 raise HeadraceError(f"MLflow refuses: {failed}") from failed
-            cause = str(failed).splitlines()[0][:300]
-            raise Unavailable(f"MLflow at {self._uri} does not answer ({cause}): `headrace up` starts it") from failed
+            if undone:
+                raise Unavailable(f"{undone} from MLflow at {self._uri}: {reason(failed)}; run again later") from failed
+            why = f"MLflow at {self._uri} does not answer ({reason(failed)}): `headrace up` starts it"
+            raise Unavailable(why) from failed
 
 
 def _leave_feast_out() -> None:

@@ -1,0 +1,33 @@
+"""One platform for all faults of rollouts, with a first version in service."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.adapters.mlflow_registry import MlflowRegistry
+from tests.faults.house import House
+from tests.faults.rollouts.between import Between
+from tests.faults.rollouts.platform import Rollouts, as_trained
+
+
+@pytest.fixture(scope="session")
+def rollouts(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Iterator[Rollouts]:
+    """Some version has all traffic, and is champion; MLflow answers. To be left that way."""
+    house = House(tmp_path_factory.mktemp("rollouts"), trained)
+    with pytest.MonkeyPatch.context() as environment, Between(house.settings.mlflow_port) as between:
+        # Between two tries MLflow's client would wait for seconds.
+        environment.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+        environment.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+        try:
+            made = Rollouts(
+                house,
+                as_trained(trained, house.folder / "trained"),
+                between,
+                MlflowRegistry(between.url),
+            )
+            made.start_mlflow()
+            assert made.roll_out(made.register()).finished
+            yield made
+        finally:
+            house.close()

@@ -1,0 +1,126 @@
+"""The platform of the laptop, whole, with small models: MLflow, Traefik, releases, and a proxy before MLflow."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.adapters.http_prober import HttpProber
+from headrace.adapters.local import traefik
+from headrace.adapters.local.laptop import Laptop
+from headrace.adapters.local.process_deployer import ProcessDeployer, serving_command
+from headrace.adapters.local.scraped_metrics import ScrapedMetrics
+from headrace.adapters.mlflow_registry import MlflowRegistry
+from headrace.domain.lineage import ModelVersion
+from headrace.domain.rollout import RolloutPolicy, RolloutStep
+from headrace.ports import Platform, Route
+from headrace.steps.deploy import Clock, roll_out
+from headrace.steps.handover import Rollout
+from tests import fakes
+from tests.contract.traffic import Traffic
+from tests.faults.house import MODEL, ROOT, House
+from tests.faults.rollouts.between import Between
+
+POLICY = RolloutPolicy(
+    steps=(RolloutStep(20, 0), RolloutStep(100, 0)),
+    probe_count=5,
+    max_error_share=0.01,
+    ready_timeout_s=60,
+    step_timeout_s=60,
+)
+
+
+@dataclass
+class Rollouts:
+    """A house with MLflow in it.
+
+    Attributes:
+        trained: the directory of a real model, as a training leaves it.
+        between: the proxy through which `registry` talks to MLflow.
+        registry: to be used as everybody does.
+    """
+
+    house: House
+    trained: Path
+    between: Between
+    registry: MlflowRegistry
+
+    def __post_init__(self) -> None:
+        settings, processes = self.house.settings, self.house.processes
+        environment = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
+        self.deployer = ProcessDeployer(settings, processes, serving_command, environment)
+        self.laptop = Laptop(settings, processes)
+        self._registered = Counter[str]()
+
+    @property
+    def platform(self) -> Platform:
+        """The ports; what prepares data is a fake."""
+        settings = self.house.settings
+        return Platform(
+            root=settings.root,
+            home=settings.home,
+            environment="test",
+            code_version=lambda model: fakes.lineage().code,
+            data=fakes.FakeDataStore({}),
+            features=fakes.FakeFeatureStore({}),
+            registry=self.registry,
+            deployer=self.deployer,
+            router=self.house.router,
+            metrics=ScrapedMetrics(self.deployer),
+            prober=HttpProber(),
+        )
+
+    def register(self, directory: Path | None = None) -> ModelVersion:
+        """A new version of `MODEL`, of what a training would have left in `directory`."""
+        self._registered[MODEL] += 1
+        key = f"k{self._registered[MODEL]}"
+        run = self.registry.start_run(MODEL, key, {})
+        return self.registry.register(fakes.lineage(MODEL, key, experiment_run=run), directory or self.trained)
+
+    def roll_out(self, version: ModelVersion, policy: RolloutPolicy = POLICY) -> Rollout:
+        """As `headrace run` does it in the end."""
+        return roll_out(self.platform, version, policy, Clock())
+
+    def route(self) -> Route:
+        """What the router holds for `MODEL`."""
+        route = self.house.router.read(MODEL)
+        assert route
+        return route
+
+    def start_mlflow(self) -> None:
+        """And wait until it answers."""
+        self.laptop.start()
+        # Takes this process as long as MLflow needs to start, and has to be done anyway.
+        import mlflow.onnx  # noqa: F401
+
+        self.laptop.wait(lambda said: None)
+
+    def forget(self, model: str) -> None:
+        """End another model's releases, and take its route away."""
+        (traefik.dynamic_folder(self.house.settings) / f"{model}.yml").unlink(missing_ok=True)
+        for endpoint in self.deployer.running(model):
+            self.deployer.stop(model, endpoint.version)
+
+    @contextmanager
+    def nothing_changes(self, version: ModelVersion) -> Iterator[Traffic]:
+        """Under constant load: `version` never runs nor is routed, and who answers goes on answering, every request."""
+        before = self.route()
+        with Traffic(self.house.url, MODEL, body=self.house.body) as traffic:
+            traffic.wait_for(50)
+            yield traffic
+            traffic.wait_for(sum(traffic.answered.values()) + 50)
+        assert traffic.lost == []
+        assert set(traffic.answered) == {before.split.stable}
+        assert self.route() == before
+        assert version.version not in {endpoint.version for endpoint in self.deployer.running(MODEL)}
+        versions = self.house.settings.home / "versions"
+        assert version.release not in {path.name.lstrip(".") for path in versions.iterdir()}
+        assert not list(versions.glob(".*")), "something half downloaded stays"
+
+
+def as_trained(served: Path, to: Path) -> Path:
+    """A model directory as a training leaves it, of one as it is served: without the manifest."""
+    return Path(shutil.copytree(served, to, ignore=shutil.ignore_patterns("manifest.json")))
