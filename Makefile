@@ -10,10 +10,10 @@ LOCKS := requirements/headrace.lock requirements/data.lock
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 
-.PHONY: help up down env test test-fast check format golden compile bench bench-serving lock clean
+.PHONY: help up down env test test-fast check format golden compile bench bench-serving bench-features bench-soak lock clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: env ## Put the example model in service on this machine
 	@headrace up
@@ -64,6 +64,12 @@ bench: env ## Measure the loop and write docs/benchmarks/loop.md
 
 bench-serving: env ## Measure the model service beside its peers and write docs/benchmarks/serving.md
 	@python -m benchmarks.serving
+
+bench-features: env ## Measure features by key beside Feast's own reading and write docs/benchmarks/features.md
+	@python -m benchmarks.features
+
+bench-soak: env ## Load the service with all kinds of traffic and faults and write docs/benchmarks/soak.md
+	@python -m benchmarks.soak
 
 lock: env ## Resolve the dependencies anew
 	@for name in headrace data uv; do ./requirements/lock "$$name"; done

@@ -1,8 +1,7 @@
 """Answers to requests for predictions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.responses import Response
@@ -12,8 +11,7 @@ from serving.model import LoadedModel, Predictions
 JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer with status 200, before the headers that every answer has."""
 
     body: bytes

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -25,8 +24,7 @@ _TENSOR_TYPES = (_JSON, b"application/octet-stream", b"")
 _LENGTH = INFER_HEADER.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
+class Plain(NamedTuple):
     """Rows that are encoded, and how to say what is predicted for them."""
 
     encoded: Matrix

@@ -13,6 +13,7 @@ import uvicorn
 
 from headrace.errors import Conflict, HeadraceError, UsageError
 from serving.front import Front, Release
+from serving.one_write import OneWriteProtocol
 
 _log = logging.getLogger("headrace.serving")
 
@@ -67,7 +68,7 @@ class DrainingServer(uvicorn.Server):
     ) -> None:
         config = uvicorn.Config(
             front,
-            http="httptools",
+            http=OneWriteProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
