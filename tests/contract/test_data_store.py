@@ -1,9 +1,9 @@
 """What a data store does: it makes what is not there or out of date, and says what it has by hash."""
 
+import os
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from headrace.adapters.dvc_store import DvcStore
 from headrace.errors import Conflict, DataError, UsageError
 from headrace.settings import Settings
+from tests.seaweed import seaweed
 
 STAGE = "models/tiny/dvc.yaml"
 STAGES = """\
@@ -33,13 +34,17 @@ CONFIG = "[core]\n    analytics = false\n    remote = local\n['remote \"local\"'
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)  # noqa: S607 - git is where it is
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc" / "config").write_text(CONFIG)
-    (tmp_path / "models" / "tiny").mkdir(parents=True)
-    (tmp_path / STAGE).write_text(STAGES)
-    write(tmp_path, "first")
-    return tmp_path
+    return make_project(tmp_path)
+
+
+def make_project(root: Path) -> Path:
+    subprocess.run(["git", "init", "-q", str(root)], check=True)  # noqa: S607 - git is where it is
+    (root / ".dvc").mkdir()
+    (root / ".dvc" / "config").write_text(CONFIG)
+    (root / "models" / "tiny").mkdir(parents=True)
+    (root / STAGE).write_text(STAGES)
+    write(root, "first")
+    return root
 
 
 def write(project: Path, content: str) -> None:
@@ -145,8 +150,29 @@ with rwlock(repo.tmp_dir, repo.fs, "a test", [], [{str(project / "data" / "numbe
         process.wait()
 
 
-def test_s3_without_its_package_says_what_to_install(project: Path) -> None:
-    if find_spec("dvc_s3"):
-        pytest.skip("dvc-s3 is installed")
+def test_s3_without_its_package_says_what_to_install(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # find_spec finds none for it.
+    monkeypatch.setitem(sys.modules, "dvc_s3", None)
     with pytest.raises(UsageError, match="needs the package dvc-s3: install headrace with its extra `s3`"):
         store(project, "s3://bucket/path").bring(STAGE)
+
+
+def test_data_in_s3_can_be_had_again_by_another_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path / "first")
+    with seaweed(tmp_path / "store") as bucket:
+        for name, value in bucket.env.items():
+            monkeypatch.setenv(name, value)
+        data = store(project, f"s3://{bucket.bucket}/data")
+        hashes = data.bring(STAGE)
+        copy = make_project(tmp_path / "second")
+        shutil.copy(project / "models" / "tiny" / "dvc.lock", copy / "models" / "tiny" / "dvc.lock")
+        shutil.copy(project / ".dvc" / "config.local", copy / ".dvc" / "config.local")
+        command = [sys.executable, "-m", "dvc", "pull", STAGE]
+        environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+        subprocess.run(command, cwd=copy, env=environment, check=True)
+        assert (copy / "data" / "numbers" / "one.txt").read_text() == "first"
+        assert not (copy / "runs.txt").exists()
+        # What is there already is not made again.
+        assert store(copy, f"s3://{bucket.bucket}/data").bring(STAGE) == hashes
+        assert not (copy / "runs.txt").exists()
+    assert not (project / "remote").exists()
