@@ -1,23 +1,46 @@
-"""The log of labels and its files: what was kept last counts, and nothing is kept by half."""
+"""Labels under strain: told by many at once, again and out of order, to a disk that hangs or fails half way."""
 
-import errno
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
+from serving.app import front
+from serving.desk import Desk
 from serving.label_log import Label, LabelLog, read_labels
+from serving.limits import Limits
+from serving.loading import load
 from serving.parquet import labels_table
-from serving.spool_file import CLOSED, OPEN
-from tests.serving.reading import kept_labels
+from serving.spool_file import CLOSED
+from tests.serving.logged import LABELS as PATH
+from tests.serving.logged import PREDICT, fill, small_disk
 
 ID = "0123456789abcdef0123456789abcdef"
 HOUR_S = 3600.0
+FINE = {"prediction_id": ID, "late": 1}
 
-# In one file: how readers merge files is theirs, by `time`, which the tests below hold to be in the order of receipt.
+
+def kept_labels(spool: Path) -> list[dict[str, Any]]:
+    """Every label in a spool, in the order of the files."""
+    return [label for path in sorted(spool.glob("labels-*")) for label in read_labels(path)]
+
+
+def make_client(directories: dict[str, Path], labels: LabelLog, **limits: int) -> TestClient:
+    return TestClient(front(load(directories["binary"]), Desk(Limits(**limits), labels=labels)))
+
+
+def said(client: TestClient, *labels: dict[str, Any]) -> Any:
+    return client.post(PATH, json={"labels": list(labels)})
+
+
+# In one file: how readers merge files is theirs, by `time`, which ascends.
 TOLD = st.lists(
     st.tuples(st.sampled_from(["id1", "id2", None]), st.sampled_from(["k1", "k2"]), st.sampled_from([None, 5, -5])),
     min_size=1,
@@ -49,76 +72,6 @@ def test_of_all_labels_for_one_thing_the_last_counts_whoever_sends_it_again(
     assert {name: row["label"] for name, row in found.items()} == expected
 
 
-def test_later_label_has_the_later_time_though_the_clock_is_set_back(tmp_path: Path) -> None:
-    clock = iter([2_000_000, 1_000_000, 3_000_000, 3_000_999])
-    log = LabelLog(tmp_path, "flight_delay", HOUR_S, clock_ns=lambda: next(clock))
-    for value in range(4):
-        log.append([Label(value, ID), Label(value, key="a")])
-    log.rotate(everything=True)
-    assert [(one["label"], one["time_us"]) for one in kept_labels(tmp_path)[::2]] == [
-        (0, 2000),
-        (1, 2001),
-        (2, 3000),
-        (3, 3001),
-    ]
-
-
-def test_files_are_closed_by_age_and_by_size_and_at_the_end(tmp_path: Path) -> None:
-    now = 0.0
-    log = LabelLog(tmp_path, "flight_delay", rotate_s=60, rotate_bytes=2_000, now=lambda: now)
-
-    def files() -> tuple[int, int]:
-        return len(list(tmp_path.glob(f"*{OPEN}"))), len(list(tmp_path.glob(f"*{CLOSED}")))
-
-    log.rotate()
-    assert files() == (0, 0)
-    log.append([Label(1, ID)])
-    now = 59.0
-    log.rotate()
-    assert files() == (1, 0)
-    now = 60.0
-    log.rotate()
-    assert files() == (0, 1)
-    log.append([Label(1, ID)])
-    # Nobody has to come by for a file that is old or long: the next one that writes sees it.
-    now = 120.0
-    log.append([Label(1, ID)] * 20)
-    assert files() == (1, 2)
-    log.append([Label(1, ID)])
-    assert files() == (1, 3)
-    log.rotate(everything=True)
-    assert files() == (0, 4)
-    assert len(kept_labels(tmp_path)) == 23
-
-
-def test_labels_that_wait_to_become_segments_are_bounded(tmp_path: Path) -> None:
-    log = LabelLog(tmp_path, "flight_delay", HOUR_S, rotate_bytes=1, spool_bytes=1000)
-    log.append([Label(1, ID)])
-    (path,) = tmp_path.iterdir()
-    fitting = -(-1000 // path.stat().st_size)
-    for _ in range(1, fitting):
-        log.append([Label(1, ID)])
-    with pytest.raises(OSError, match="labels wait to become segments") as full:
-        log.append([Label(1, ID)])
-    assert full.value.errno == errno.ENOSPC
-    assert len(kept_labels(tmp_path)) == fitting
-    log.rotate(everything=True)
-    for path in tmp_path.glob(f"*{CLOSED}"):
-        path.unlink()
-    log.append([Label(1, ID)])
-
-
-def test_file_that_is_cut_anywhere_reads_as_its_whole_lines(tmp_path: Path) -> None:
-    log = LabelLog(tmp_path, "flight_delay", HOUR_S)
-    log.append([Label(i, key="k" * i) for i in range(1, 4)])
-    log.rotate(everything=True)
-    (path,) = tmp_path.iterdir()
-    content = path.read_bytes()
-    for cut in range(len(content) + 1):
-        path.write_bytes(content[:cut])
-        assert len(list(read_labels(path))) == content[:cut].count(b"\n")
-
-
 @pytest.mark.parametrize("line", [b"{}\n", b"[]\n", b'{"schema_version": 2}\n', b"\x00\xff\n"])
 def test_what_is_no_label_is_said(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "file").write_bytes(line)
@@ -139,3 +92,79 @@ def test_half_a_line_that_can_not_be_removed_spoils_no_other(tmp_path: Path) -> 
     log.rotate(everything=True)
     assert sorted(one["label"] for one in kept_labels(tmp_path)) == [0, 1]
     assert len(list(tmp_path.glob(f"*{CLOSED}"))) == 2
+
+
+class HangingDisk(LabelLog):
+    """Hangs while it writes, until it is let go."""
+
+    def __init__(self, spool: Path) -> None:
+        super().__init__(spool, "flight_delay", HOUR_S)
+        self.hangs, self.goes_on = threading.Event(), threading.Event()
+
+    def _append(self, labels: Any) -> None:
+        self.hangs.set()
+        assert self.goes_on.wait(30)
+        super()._append(labels)
+
+
+def test_disk_that_hangs_holds_some_labels_and_no_prediction(
+    directories: dict[str, Path], make_rows: Callable[..., Any], tmp_path: Path
+) -> None:
+    disk = HangingDisk(tmp_path)
+    with make_client(directories, disk, in_flight=40) as client, ThreadPoolExecutor(40) as pool:
+        try:
+            asked = [pool.submit(said, client, FINE) for _ in range(39)]
+            assert disk.hangs.wait(30)
+            # So many wait; those beyond are told so at once, while the disk still hangs.
+            refused = [one.result() for one in first_done(asked, 39 - 16)]
+            assert {(one.status_code, one.headers["Retry-After"]) for one in refused} == {(503, "1")}
+            assert client.post(PREDICT, json={"rows": make_rows(3)}).status_code == 200
+            # Neither does the log's thread wait for it.
+            disk.rotate()
+        finally:
+            disk.goes_on.set()
+        assert sorted(one.result(30).status_code for one in asked) == [200] * 16 + [503] * 23
+    assert len(kept_labels(tmp_path)) == 16
+
+
+def first_done(asked: list[Future[Any]], count: int) -> list[Future[Any]]:
+    done: list[Future[Any]] = []
+    enough = threading.Event()
+
+    def one_more(future: Future[Any]) -> None:
+        done.append(future)
+        if len(done) >= count:
+            enough.set()
+
+    for future in asked:
+        future.add_done_callback(one_more)
+    assert enough.wait(30)
+    return done[:count]
+
+
+def test_labels_of_many_clients_at_once_are_whole_lines(directories: dict[str, Path], tmp_path: Path) -> None:
+    with make_client(directories, LabelLog(tmp_path, "flight_delay", HOUR_S)) as client, ThreadPoolExecutor(8) as pool:
+
+        def tell(number: int) -> list[int]:
+            return [said(client, *[{"flight_id": f"{number}-{i}", "late": 1}] * 3).status_code for i in range(15)]
+
+        statuses = [status for found in pool.map(tell, range(8)) for status in found]
+    assert statuses == [200] * 120
+    found = kept_labels(tmp_path)
+    assert {one["key"] for one in found} == {f"{number}-{i}" for number in range(8) for i in range(15)}
+    assert len(found) == 360
+
+
+def test_request_for_a_part_of_which_there_is_room_is_taken_back(directories: dict[str, Path], tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        log = LabelLog(disk, "flight_delay", HOUR_S)
+        client = make_client(directories, log)
+        assert said(client, {"flight_id": "before", "late": 1}).status_code == 200
+        filler = fill(disk)
+        os.truncate(filler, filler.stat().st_size - 4096)
+        assert said(client, *[{"flight_id": f"lost {i}", "late": 1} for i in range(200)]).status_code == 503
+        assert [one["key"] for one in kept_labels(disk)] == ["before"]
+        filler.unlink()
+        assert said(client, {"flight_id": "after", "late": 0}).status_code == 200
+        assert [one["key"] for one in kept_labels(disk)] == ["before", "after"]
+        log.rotate(everything=True)
