@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import FrameType
 
@@ -26,6 +26,21 @@ ROUNDS, SWAPS = 3, 100
 QUICK, QUICK_SWAPS = Lengths(warm=0.1, closed=0.25, open=0.5), 10
 # Environment to the package that is measured.
 PEERS = ("mlflow", "mlserver", "bentoml", "litserve", "kserve", "ray")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured, and where.
+
+    Attributes:
+        niceness: of servers and generator.
+    """
+
+    lengths: Lengths
+    rounds: int
+    swaps: int
+    cores: machine.Cores
+    niceness: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="say which servers there are, and do nothing else")
     parser.add_argument("--quick", action="store_true", help="one round of short loads, to see that all works")
     parser.add_argument("--rounds", type=int, help=f"how many times over all servers ({ROUNDS})")
+    nice = "niceness of servers and generator, for a machine that has other work; less than 0 is for root"
+    parser.add_argument("--nice", type=int, default=0, help=nice)
     return parser
 
 
@@ -70,17 +87,21 @@ def _run(options: argparse.Namespace) -> None:
         print("\n".join(server.name for server in servers))
         return
     chosen = _choose(servers, options.only)
-    lengths = QUICK if options.quick else Lengths()
-    cores = machine.cores()
-    count = options.rounds or (1 if options.quick else ROUNDS)
-    results = _measure(chosen, servers[0], lengths, cores, count, QUICK_SWAPS if options.quick else SWAPS)
+    plan = Plan(
+        lengths=QUICK if options.quick else Lengths(),
+        rounds=options.rounds or (1 if options.quick else ROUNDS),
+        swaps=QUICK_SWAPS if options.quick else SWAPS,
+        cores=machine.cores(),
+        niceness=options.nice,
+    )
+    results = _measure(chosen, servers[0], plan)
     run = page.Run(
         command=_command(options),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         machine=machine.description(),
-        rounds=count,
-        lengths=(lengths.closed, lengths.open),
-        cores=(cores.generator, cores.server),
+        rounds=plan.rounds,
+        lengths=(plan.lengths.closed, plan.lengths.open),
+        cores=(plan.cores.generator, plan.cores.server),
         minutes=(time.monotonic() - began) / 60,
         versions={peer: environments.versions(peer)[peer] for peer in PEERS},
     )
@@ -90,27 +111,25 @@ def _run(options: argparse.Namespace) -> None:
     print(text)
 
 
-def _measure(
-    servers: list[Server], floor: Server, lengths: Lengths, cores: machine.Cores, count: int, swap_count: int
-) -> figures.Results:
+def _measure(servers: list[Server], floor: Server, plan: Plan) -> figures.Results:
     # The benchmark shares the generator's core, which is idle while the benchmark works.
-    os.sched_setaffinity(0, {cores.generator})
-    generator = Generator(environments.compiled("load"), cores.generator)
+    os.sched_setaffinity(0, {plan.cores.generator})
+    generator = Generator(environments.compiled("load"), plan.cores.generator, plan.niceness)
     environments.compiled("floor")
     material = model.prepare(BENCH / "model")
     running.write_answers(material)
-    bench = running.Bench(material, cores.server, BENCH / "requests")
+    bench = running.Bench(material, plan.cores.server, BENCH / "requests", plan.niceness)
     bench.requests.mkdir(exist_ok=True)
-    rounds = Rounds(bench, generator, lengths)
+    rounds = Rounds(bench, generator, plan.lengths)
     _prepare(servers, rounds, material)
     try:
-        for number in range(count):
-            print(f"round {number + 1} of {count}", file=sys.stderr)
+        for number in range(plan.rounds):
+            print(f"round {number + 1} of {plan.rounds}", file=sys.stderr)
             rounds.measure(servers, floor)
     finally:
         rounds.save(BENCH / "last.json")
     results = figures.summarise(rounds.cells, rounds.lives, rounds.failed)
-    return _swap(servers, results, bench, generator, swap_count)
+    return _swap(servers, results, bench, generator, plan.swaps)
 
 
 def _choose(servers: list[Server], only: str) -> list[Server]:
@@ -155,6 +174,7 @@ def _command(options: argparse.Namespace) -> str:
     more = [f"--only {options.only}"] if options.only else []
     more += ["--quick"] if options.quick else []
     more += [f"--rounds {options.rounds}"] if options.rounds else []
+    more += [f"--nice {options.nice}"] if options.nice else []
     return " ".join(["python -m benchmarks.serving", *more]) if more else "make bench-serving"
 
 

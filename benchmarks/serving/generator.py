@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serving.process import pinned
+from benchmarks.serving.process import pinned, set_niceness
 from headrace.errors import HeadraceError
 
 
@@ -81,16 +81,21 @@ def _latency(found: dict[str, float]) -> Latency:
 
 @dataclass(frozen=True)
 class Generator:
-    """The program, and the core it runs on."""
+    """The program, the core it runs on, and its niceness."""
 
     program: Path
     core: int
+    niceness: int = 0
 
     def start(self, port: int, requests: Path, connections: int, seconds: float, rate: float) -> subprocess.Popen[str]:
         """Begin to load a server; `rate` in requests a second, 0 for a closed loop."""
         command = [str(self.program), str(port), str(requests), str(connections), f"{seconds:g}", f"{rate:.3f}"]
         with pinned(self.core):
-            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            )
+        set_niceness(process.pid, self.niceness)
+        return process
 
     def run(self, port: int, requests: Path, connections: int, seconds: float, rate: float = 0.0) -> Load:
         """Load a server and wait for the end.

@@ -181,7 +181,7 @@ def _method(run: Run) -> str:
     return f"""## How it is measured
 
 - **One model**: scikit-learn's HistGradientBoostingClassifier with its defaults, 30 features (22 floats, 5 ints, 3
-  optional floats), trained by the benchmark on 20,000 made-up rows. Peers *as shipped* have it as scikit-learn, in
+  optional floats), trained by the benchmark on 10,000 made-up rows. Peers *as shipped* have it as scikit-learn, in
   their own native format; *ONNX* is the same model exported, in ONNX Runtime with one thread, inside each of them.
 - **Right first**: before it is loaded, each server answers all 64 requests of one row and all 64 of a hundred, and
   every probability is compared with scikit-learn's (1e-5). A wrong answer ends the run. Under load the same requests

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from headrace.errors import Unavailable
+from headrace.errors import Unavailable, UsageError
 
 _PR_SET_CHILD_SUBREAPER = 36
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -51,6 +51,31 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def set_niceness(process: int, niceness: int) -> None:
+    """Make a server or the generator more or less important than what else the machine does; 0 leaves it as it is.
+
+    Linux shares a core between sessions first, where it groups by session, and niceness counts within one only. So the
+    session's is set, and what the server says to itself about its own processes stays.
+
+    Raises:
+        UsageError: only root may.
+    """
+    if not niceness:
+        return
+    group = Path(f"/proc/{process}/autogroup")
+    try:
+        if group.exists():
+            group.write_text(str(niceness))
+        else:
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
+    except PermissionError as refused:
+        raise UsageError(f"niceness {niceness} is for root: leave --nice away") from refused
+    except OSError:
+        # It has ended meanwhile.
+        return
+
+
 @dataclass(frozen=True)
 class Account:
     """What all processes of a server have used so far.
@@ -75,7 +100,9 @@ class ServerProcess:
         ending_cpu_s: what it used from being told to end until it had ended.
     """
 
-    def __init__(self, command: list[str], core: int, environment: Mapping[str, str], cwd: Path, log: Path) -> None:
+    def __init__(
+        self, command: list[str], core: int, niceness: int, environment: Mapping[str, str], cwd: Path, log: Path
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         self.ending_cpu_s = 0.0
@@ -91,6 +118,7 @@ class ServerProcess:
                 # Ctrl-C is for the benchmark, which ends its servers itself.
                 start_new_session=True,
             )
+        set_niceness(self.process.pid, niceness)
 
     def wait_until(self, answers: Callable[[], bool], timeout_s: float) -> float:
         """Ask until it answers; returns the seconds since it was started.

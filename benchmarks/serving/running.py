@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.serving.environments import BENCH, PEERS, python_of
 from benchmarks.serving.model import ROW_COUNTS, TOLERANCE, Material
-from benchmarks.serving.process import ServerProcess
+from benchmarks.serving.process import ServerProcess, descendants, set_niceness
 from benchmarks.serving.servers import PORTS, Place, Server
 from benchmarks.serving.wire import Request
 from headrace.errors import DataError, Unavailable
@@ -42,11 +42,13 @@ class Bench:
 
     Attributes:
         core: of the servers.
+        niceness: of the servers.
     """
 
     material: Material
     core: int
     requests: Path
+    niceness: int = 0
 
     def requests_of(self, name: str, rows: int) -> Path:
         """The generator's file of requests for a server."""
@@ -101,13 +103,17 @@ def running(server: Server, bench: Bench) -> Iterator[Running]:
     try:
         place = place_of(server, bench.material, scratch)
         log = BENCH / "logs" / f"{server.name}.log"
+        variables = environment(server, place)
         process = ServerProcess(
-            server.command(place), bench.core, environment(server, place), server.cwd or scratch, log
+            server.command(place), bench.core, bench.niceness, variables, server.cwd or scratch, log
         )
         try:
             first = server.api.requests(bench.material, 1)[0]
             start_s = process.wait_until(lambda: _answers(place.port, first), _START_S)
             check(place.port, server, bench.material)
+            # Some of its processes may have sessions of their own.
+            for one in descendants():
+                set_niceness(one.pid, bench.niceness)
             yield Running(server, process, place.port, start_s)
         finally:
             process.stop(server.grace_s)
