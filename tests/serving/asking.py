@@ -17,7 +17,7 @@ from serving.model import LoadedModel
 ROWS = "/v1/models/flight_delay/predict"
 INFER = "/v2/models/flight_delay/infer"
 JSON = (b"content-type", b"application/json")
-NEVER = "never"
+NEVER, PAUSE = "never", "pause"
 GONE = {"type": "http.disconnect"}
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -124,15 +124,17 @@ def length(body: bytes) -> tuple[bytes, bytes]:
 
 
 async def ask(app: Any, path: str, headers: Headers, body: Iterable[Any], method: str = "POST") -> Answered:
-    """Ask; `NEVER` in the body is a client that sends no more, and stays."""
+    """Ask; at `NEVER` in the body the client sends no more, and stays, and at `PAUSE` it lets others go first.
+
+    A function in the body is awaited for the part that it gives.
+    """
     coming, sent = iter([*body]), []
 
     async def receive() -> Any:
         # As a server's: what is there is given without waiting, and the end is said again and again.
-        message = next(coming, GONE)
-        if message == NEVER:
-            await asyncio.get_running_loop().create_future()
-        return message
+        while (message := next(coming, GONE)) in (NEVER, PAUSE):
+            await (asyncio.sleep(0) if message == PAUSE else asyncio.get_running_loop().create_future())
+        return await message() if callable(message) else message
 
     async def send(message: Any) -> None:
         sent.append(message)
