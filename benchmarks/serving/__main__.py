@@ -13,7 +13,7 @@ from types import FrameType
 
 import yaml
 
-from benchmarks.serving import environments, figures, goals, machine, model, page, running, swaps
+from benchmarks.serving import environments, figures, goals, machine, model, page, profile, running, swaps
 from benchmarks.serving.environments import BENCH, HERE, ROOT
 from benchmarks.serving.generator import Generator
 from benchmarks.serving.process import adopt_orphans, end_descendants
@@ -129,7 +129,7 @@ def _measure(servers: list[Server], floor: Server, plan: Plan) -> figures.Result
     finally:
         rounds.save(BENCH / "last.json")
     results = figures.summarise(rounds.cells, rounds.lives, rounds.failed)
-    return _swap(servers, results, bench, generator, plan.swaps)
+    return _look_closer(servers, results, bench, generator, plan.swaps)
 
 
 def _choose(servers: list[Server], only: str) -> list[Server]:
@@ -150,14 +150,18 @@ def _prepare(servers: list[Server], rounds: Rounds, material: model.Material) ->
             print(f"  {server.name} can't be measured: {problem}", file=sys.stderr)
 
 
-def _swap(
+def _look_closer(
     servers: list[Server], results: figures.Results, bench: running.Bench, generator: Generator, count: int
 ) -> figures.Results:
     server = next((server for server in servers if server.name == CONTROLLED), None)
     ours = results.figures.get((CONTROLLED, 1))
     if server is None or ours is None or ours.open is None:
         return results
-    return replace(results, swaps=swaps.measure(server, bench, generator, ours.open.rate, count))
+    return replace(
+        results,
+        swaps=swaps.measure(server, bench, generator, ours.open.rate, count),
+        profile=profile.measure(server, bench, generator),
+    )
 
 
 def _has_flag(flag: str) -> bool:

@@ -1,7 +1,7 @@
 """What was measured, and its medians over the rounds. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from benchmarks.serving.generator import Latency, Load
@@ -134,12 +134,14 @@ class Results:
         lives: server to its start, memory and end, medians.
         failed: server to the reason why it has no figures.
         swaps: None when they were not tried.
+        profile: library to percent of Headrace's processor time, one row a request; empty when there is none.
     """
 
     figures: Mapping[tuple[str, int], Figures]
     lives: Mapping[str, Life]
     failed: Mapping[str, str]
     swaps: Swaps | None = None
+    profile: Mapping[str, float] = field(default_factory=dict)
 
 
 def summarise(cells: Iterable[Cell], lives: Iterable[Life], failed: Mapping[str, str]) -> Results:

@@ -39,6 +39,7 @@ def page(run: Run, servers: list[Server], results: Results, verdicts: list[Verdi
         _connections(servers, results),
         _whole_server(servers, results),
         _more(results),
+        _profile(results),
         _method(run),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -170,8 +171,20 @@ def _control(results: Results) -> str:
         return ""
     return (
         "The same load on the C server shows what the machine and the generator add by themselves. *Waited* is the "
-        "share of the time that the server was ready to run while something else had its core.\n\n"
+        "share of the time that threads of the server were ready to run while something else had its core: on Linux "
+        "without full pre-emption another program keeps a core until the next tick, 4 ms at 250 Hz.\n\n"
         + _rows(header, 1, lines)
+    )
+
+
+def _profile(results: Results) -> str:
+    if not results.profile:
+        return ""
+    lines = [[name, f"{share:.1f}"] for name, share in results.profile.items()]
+    return (
+        "## Where Headrace's processor time goes\n\n"
+        "One row a request, closed loop, by `perf`; *python* is the interpreter, all Python code included.\n\n"
+        + _rows(["library", "%"], 1, lines)
     )
 
 

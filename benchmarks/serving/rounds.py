@@ -19,6 +19,7 @@ from headrace import telemetry
 from headrace.errors import DataError, HeadraceError
 
 CONNECTIONS = (1, 16, 64)
+PEAK_CONNECTIONS = 16
 OPEN_CONNECTIONS = 64
 # The server whose open loop is repeated against the floor at the very same rate, and what that is called.
 CONTROLLED, CONTROL = "headrace", "control"

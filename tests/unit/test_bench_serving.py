@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serving import goals, page
+from benchmarks.serving import goals, page, profile
 from benchmarks.serving.figures import Cell, Life, Results, summarise
 from benchmarks.serving.generator import Load, parse
 from benchmarks.serving.servers import catalogue
@@ -155,3 +155,9 @@ def test_every_server_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize(("value", "text"), [(3.0, "3"), (2.345, "2.35"), (23.45, "23.4"), (12345.6, "12,346")])
 def test_numbers_have_the_places_that_they_deserve(value: float, text: str) -> None:
     assert goals.number(value) == text
+
+
+def test_profile_adds_up_by_library_and_leaves_out_the_crumbs() -> None:
+    report = "# Overhead  Shared Object\n    40.00%  python3.11\n     9.00%  loop.cpython-311-x86_64-linux-gnu.so\n"
+    report += "     0.20%  libz.so.1\n    30.50%  [kernel.kallsyms]\n"
+    assert profile.parse(report) == {"python3.11": 40.0, "kernel.kallsyms": 30.5, "loop": 9.0}
