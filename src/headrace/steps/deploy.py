@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from headrace.domain.rollout import (
     finished,
     next_action,
 )
-from headrace.errors import HeadraceError
-from headrace.ports import Counts, Platform, Route
+from headrace.errors import HeadraceError, Unavailable
+from headrace.ports import Counts, ModelRegistry, Platform, Route
 from headrace.running import progress
 from headrace.steps import handover
 
@@ -74,17 +75,32 @@ def roll_out(platform: Platform, version: ModelVersion, policy: RolloutPolicy, c
         problem, route = rollout.shift(route)
     if problem is not None:
         platform.deployer.stop(model, number)
-        platform.registry.record_rollout(model, number, f"taken back: {problem}")
+        with _outliving_the_registry(f"{model} v{number} was taken back ({problem})", "try it once more"):
+            platform.registry.record_rollout(model, number, f"taken back: {problem}")
         progress("deploy", f"v{number} was taken back: {problem}")
         return handover.Rollout(model, number, False, problem)
-    platform.registry.set_alias(model, "champion", number)
-    if platform.registry.alias(model, "challenger") == number:
-        platform.registry.clear_alias(model, "challenger")
-    platform.registry.record_rollout(model, number, "finished")
+    with _outliving_the_registry(f"{model} v{number} answers all requests", "make it champion"):
+        _promote(platform.registry, model, number)
     assert route is not None  # noqa: S101 - either it was there, or it has just been written
     stop_unused(platform, route)
     progress("deploy", f"v{number} answers all requests")
     return handover.Rollout(model, number, True, route.note)
+
+
+def _promote(registry: ModelRegistry, model: str, number: int) -> None:
+    registry.set_alias(model, "champion", number)
+    if registry.alias(model, "challenger") == number:
+        registry.clear_alias(model, "challenger")
+    registry.record_rollout(model, number, "finished")
+
+
+@contextmanager
+def _outliving_the_registry(how_it_ended: str, then: str) -> Iterator[None]:
+    """Who reads that the registry does not answer must not be left to guess where the traffic is."""
+    try:
+        yield
+    except Unavailable as failed:
+        raise Unavailable(f"{how_it_ended}, but it is not recorded: {failed}; run the same again to {then}") from failed
 
 
 def stop_unused(platform: Platform, route: Route) -> None:

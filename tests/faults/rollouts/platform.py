@@ -109,9 +109,9 @@ class Rollouts:
         """Under constant load: `version` never runs nor is routed, and who answers goes on answering, every request."""
         before = self.route()
         with Traffic(self.house.url, MODEL, body=self.house.body) as traffic:
-            traffic.wait_for(50)
+            traffic.wait_for(20)
             yield traffic
-            traffic.wait_for(sum(traffic.answered.values()) + 50)
+            traffic.wait_for(sum(traffic.answered.values()) + 20)
         assert traffic.lost == []
         assert set(traffic.answered) == {before.split.stable}
         assert self.route() == before
