@@ -8,6 +8,7 @@ A prediction that can't be kept is counted, and answered all the same.
 """
 
 import logging
+import os
 import queue
 import subprocess
 import sys
@@ -30,6 +31,8 @@ _log = logging.getLogger("headrace.serving")
 _QUEUED_ROWS = 64 * 1024
 _FINISH_S = 20.0
 _TICK_S = 1.0
+# Requests come before segments, but for the last ones, which a stopping service waits for.
+_NICENESS = 10
 # How often a disk that fails is complained about.
 _COMPLAINT_S = 5.0
 
@@ -149,7 +152,7 @@ class PredictionLog:
                 self._maker.wait(max(deadline - time.monotonic(), 0.0))
             if not waiting(self._options.spool):
                 return True
-            self._make_segments()
+            self._make_segments(gently=False)
             return self._maker is not None and self._maker.wait(max(deadline - time.monotonic(), 0.0)) == 0
         except subprocess.TimeoutExpired:
             return False
@@ -234,7 +237,7 @@ class PredictionLog:
         if waiting(self._options.spool, left_over=True):
             self._make_segments()
 
-    def _make_segments(self) -> None:
+    def _make_segments(self, gently: bool = True) -> None:
         """Let another process make them. One at a time: the next call picks up what this one leaves."""
         if self._maker is not None and self._maker.poll() is None:
             return
@@ -245,6 +248,10 @@ class PredictionLog:
         except OSError as failed:
             self._maker = None
             self._complain(failed)
+            return
+        if gently:
+            niceness = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS
+            os.setpriority(os.PRIO_PROCESS, self._maker.pid, niceness)
 
     def _dropped(self, block: Block, reason: str) -> None:
         self._families.dropped.labels(reason).inc(block.used)

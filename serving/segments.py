@@ -126,7 +126,6 @@ def _complain(what: str, path: Path, problem: Exception) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(10)
     # Ctrl-C reaches all processes of a terminal; the service says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(main())
