@@ -101,7 +101,9 @@ class RowDecoder:
 
 def _body_decoder(contract: Contract, limits: Limits, completes: bool) -> Callable[[bytes], Any]:
     fields = [(*_field(feature, completes), feature.name) for feature in contract.features]
-    fields += [(_EXTRA, UNSET, name) for name in contract.row_extras]
+    times = {name for name, kind in contract.row_extras.items() if kind == "time"}
+    # The keys as `key_names` has them, and then the time: an entity may be called as the time is.
+    fields += [(_EXTRA, UNSET, name) for name in sorted(contract.row_extras, key=lambda name: name in times)]
     # An entity or a key may be called what no attribute can be: attributes are numbered, and the names are said apart.
     named = {f"f{number}": name for number, (*_, name) in enumerate(fields)}
     kinds = [

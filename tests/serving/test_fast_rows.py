@@ -25,6 +25,14 @@ MANY = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCh
 LIMITS = Limits()
 CONTRACT = make_contract("binary")
 MOST_ROWS = 200
+COMPLETE = {
+    "origin": "JFK",
+    "delay_min": 1.5,
+    "flight_count": 3,
+    "seat_count": 100,
+    "is_leased": False,
+    "maker": "Airbus",
+}
 
 
 def ordinary(contract: Contract, body: bytes) -> tuple[np.ndarray, Keys | None]:
@@ -182,18 +190,17 @@ def test_more_rows_than_are_answered_on_the_loop_are_not_plain(
 
 @pytest.mark.parametrize("absent", ["delay_min", "seat_count", "maker"])
 def test_row_that_is_to_be_completed_is_not_plain(absent: str) -> None:
-    row = {
-        "origin": "JFK",
-        "delay_min": 1.5,
-        "flight_count": 3,
-        "seat_count": 100,
-        "is_leased": False,
-        "maker": "Airbus",
-    }
+    row = dict(COMPLETE)
     contract = with_views()
     assert check(contract, body_of(row | {"tail": "N1"}), completes=True)
     del row[absent]
     assert not check(contract, body_of(row | {"tail": "N1"}), completes=True)
+
+
+def test_entity_that_is_called_as_the_decision_time_is_one_time_and_no_key() -> None:
+    contract = replace(with_views(), rows=replace(CONTRACT.rows, decision_time="tail"))
+    assert check(contract, body_of(COMPLETE | {"flight_id": "UA 1", "tail": "2013-07-01T12:00:00Z"}))
+    assert not check(contract, body_of(COMPLETE | {"tail": "N1"}))
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb"])
