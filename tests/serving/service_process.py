@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -13,11 +14,27 @@ DEADLINE_S = 30
 
 
 class Process:
-    """A running service; its log is read as it comes, so that the pipe never fills."""
+    """A running service; its log is read as it comes, so that the pipe never fills.
 
-    def __init__(self, directory: Path, *options: str, port: int = 0):
+    Args:
+        directory: what it serves.
+        options: further flags.
+        port: to listen on; 0 is any.
+        before: a command that runs it, such as setpriv with its options.
+        own_group: whether it leads a process group, so that the group can be signalled.
+    """
+
+    def __init__(
+        self, directory: Path, *options: str, port: int = 0, before: Sequence[str] = (), own_group: bool = False
+    ):
         command = [sys.executable, "-m", "serving", "--directory", str(directory), "--port", str(port), *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [*before, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0 if own_group else None,
+        )
         self.events: list[dict] = []
         self.port = 0
         self._listening = threading.Event()
@@ -26,7 +43,8 @@ class Process:
 
     def _read(self) -> None:
         for line in self.process.stderr:
-            event = json.loads(line)
+            # What ends a process is said in plain words.
+            event = json.loads(line) if line.startswith("{") else {"event": line.strip(), "logger": "", "level": ""}
             self.events.append(event)
             if event["event"] == "listening":
                 self.port = event["port"]
