@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.telemetry import LABELS
 from tests.serving.service_process import DEADLINE_S, Process
 
 PATH = "/v1/models/flight_delay/predict"
@@ -103,18 +104,14 @@ def predict(service: Process, rows: list[dict[str, Any]]) -> Asked:
 
 def metric(service: Process, name: str, **labels: str) -> float:
     """The sum of a metric's samples that have these labels."""
+    assert name in LABELS, f"there is no metric {name}"
+    return sum(one.value for one in samples(service) if one.name == name and labels.items() <= one.labels.items())
+
+
+def samples(service: Process) -> list[Any]:
+    """All that there is to scrape."""
     text = service.get("/metrics")[1].decode()
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
-
-
-def series_count(service: Process) -> int:
-    """How many time series there are to scrape."""
-    return sum(not line.startswith(b"#") for line in service.get("/metrics")[1].splitlines())
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
 def said(service: Process, event: str) -> list[dict[str, Any]]:

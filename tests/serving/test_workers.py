@@ -118,7 +118,7 @@ def test_killed_worker_is_replaced_and_no_counter_goes_back(pair: Process, make_
     until_all_listen(pair, listening + 1)
     assert said(pair, "a worker ended")[-1]["exit_code"] == -signal.SIGKILL
     assert metric(pair, "headrace_ready") == 1
-    assert metric(pair, "headrace_in_flight") == 0
+    assert metric(pair, "headrace_in_flight_requests") == 0
 
 
 def test_sighup_swaps_all_workers(pair: Process, versions: Versions, make_rows: Rows) -> None:
