@@ -79,11 +79,15 @@ class Completion:
 
     def _decided(self, rows: Sequence[Row]) -> tuple[Sequence[float | None], list[str]]:
         """When the rows that say so are decided on, seconds since 1970 UTC, and what is wrong with that."""
-        said = [row.get(self._time) for row in rows]
-        moments = [None if text is None else microseconds(text) for text in said]
-        wrong = [i for i, text in enumerate(said) if text is not None and moments[i] is None]
-        sentences = [f"rows[{i}]: {self._time!r} {TIME_FORM}" for i in wrong[:PROBLEM_ROWS]]
-        return [None if moment is None else moment / 1e6 for moment in moments], sentences
+        decided_s: list[float | None] = []
+        sentences: list[str] = []
+        for position, row in enumerate(rows):
+            said = row.get(self._time)
+            moment = None if said is None else microseconds(said)
+            decided_s.append(None if moment is None else moment / 1e6)
+            if moment is None and said is not None and len(sentences) < PROBLEM_ROWS:
+                sentences.append(f"rows[{position}]: {self._time!r} {TIME_FORM}")
+        return decided_s, sentences
 
 
 Positions = Mapping[str, Sequence[int]]

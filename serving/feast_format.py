@@ -34,18 +34,18 @@ def key_suffix(key: str) -> bytes:
     return _U32(len(text)) + text
 
 
-def decode_rows(rows: Sequence[tuple[Any, Any, Any]]) -> tuple[dict[str, Any], int]:
+def decode_rows(rows: Sequence[tuple[Any, Any, Any]]) -> tuple[dict[str, Any], float]:
     """What a view holds for one key.
 
     Args:
         rows: feature, serialised `ValueProto` and time; one at least.
 
     Returns:
-        The values of the newest time, and that time. A feature that has only an older one was not written with the
-        others: it was null then, and has no value now.
+        The values of the newest time, and that time as `event_time_s` has it. A feature that has only an older one was
+        not written with the others: it was null then, and has no value now.
 
     Raises:
-        TypeError: Feast writes no such rows.
+        TypeError, ValueError, OverflowError, OSError: Feast writes no such rows.
     """
     values: dict[str, Any] = {}
     newest = rows[0][2]
@@ -59,7 +59,7 @@ def decode_rows(rows: Sequence[tuple[Any, Any, Any]]) -> tuple[dict[str, Any], i
             values[feature] = _DOUBLE.unpack(blob)[0]
         else:
             values[feature] = decode(blob)
-    return values, newest
+    return values, event_time_s(newest)
 
 
 def decode(blob: bytes) -> Any:

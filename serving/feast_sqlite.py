@@ -5,7 +5,6 @@ what is kept here from one request to the next is the open file, and no value.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import sqlite3
@@ -13,9 +12,9 @@ import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from serving.feast_format import decode_rows, event_time_s, key_prefix, key_suffix
+from serving.feast_format import decode_rows, key_prefix, key_suffix
 from serving.online_store import Asked, Found, Stored
 
 _log = logging.getLogger("headrace.serving")
@@ -27,6 +26,7 @@ SLICE_S = 0.002
 SAY_AGAIN_S = 10.0
 """How often the same trouble is logged at most."""
 _STEPS_BETWEEN_CHECKS = 1000
+_NOT_FEASTS = (TypeError, ValueError, OverflowError, OSError)
 
 State = Literal["done", "more", "busy", "down"]
 
@@ -96,9 +96,11 @@ class FeastSqliteStore:
             for key in asked.keys[reading.key :]:
                 rows = cursor.execute(statement, (prefix + key_suffix(key),)).fetchall()
                 reading.key += 1
-                with contextlib.suppress(TypeError, ValueError, OverflowError, OSError):
-                    # What is no row of Feast's stays out of `found`, which is to say it could not be read.
-                    found[key] = _stored(rows)
+                try:
+                    found[key] = Stored(*decode_rows(rows)) if rows else None
+                except _NOT_FEASTS as strange:
+                    # The key stays out of `found`, which is to say that it could not be read.
+                    self._fail(reading, strange, asked.view)
                 if time.monotonic() >= until and reading.key < len(asked.keys):
                     return "more"
         except sqlite3.Error as refused:
@@ -170,13 +172,6 @@ class _Reading:
     def next_view(self) -> None:
         self.view += 1
         self.key = 0
-
-
-def _stored(rows: Sequence[tuple[Any, Any, Any]]) -> Stored | None:
-    if not rows:
-        return None
-    values, newest = decode_rows(rows)
-    return Stored(values, event_time_s(newest))
 
 
 class _Trouble:

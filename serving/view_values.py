@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from headrace.domain.contract import Contract, Feature
 from serving.online_store import Stored
@@ -17,8 +16,7 @@ _ABSENT = object()
 _TYPES: Mapping[str, Any] = {"float": float, "int": int, "bool": bool, "category": str}
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """The values of a view for a key, as far as the contract can use them.
 
     Attributes:
