@@ -1,11 +1,13 @@
 """What the service counts, under the names in `headrace.telemetry`."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, multiprocess
+from prometheus_client.registry import Collector
 
 from headrace import telemetry
 from headrace.domain.encoding import Matrix
@@ -48,15 +50,12 @@ class Families:
         self.ready = self._gauge(telemetry.READY, "1 while requests are welcome.", "livemin")
         self.in_flight = self._gauge(telemetry.IN_FLIGHT, "Requests under way.", "livesum")
         self.log_queue = self._gauge(telemetry.LOG_QUEUE, "Predictions that wait to be written.", "livesum")
-        self._scores: dict[tuple[float, ...], Histogram] = {}
+        self._scores = _Scores()
+        self.registry.register(self._scores)
 
-    def score(self, bounds: tuple[float, ...]) -> Histogram:
-        """The score histogram with these bounds. A version with others replaces it."""
-        if bounds not in self._scores:
-            for other in self._scores.values():
-                self.registry.unregister(other)
-            self._scores = {bounds: self._histogram(telemetry.SCORE, "What was predicted.", bounds)}
-        return self._scores[bounds]
+    def score(self, bounds: tuple[float, ...], release: tuple[str, str]) -> Histogram:
+        """The score histogram of a version, with these bounds."""
+        return self._scores.of(bounds, release)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format; of all workers, when there are several."""
@@ -70,11 +69,12 @@ class Families:
         """Remove what is labelled with a version that was swapped out, so that swaps do not make series for ever."""
         if self._shared is not None:
             return  # a worker can't remove what the others may still count
-        for family in (*vars(self).values(), *self._scores.values()):
+        for family in (*vars(self).values(), *self._scores.histograms()):
             names = getattr(family, "_labelnames", ())
             if names[:2] == telemetry.RELEASE_LABELS:
                 for labels in [one for one in list(family._metrics) if one[:2] == (model, str(version))]:
                     family.remove(*labels)
+        self._scores.tidy()
 
     def _counter(self, name: str, description: str) -> Counter:
         return Counter(name, description, telemetry.LABELS[name], registry=self.registry)
@@ -84,6 +84,38 @@ class Families:
 
     def _histogram(self, name: str, description: str, bounds: Sequence[float]) -> Histogram:
         return Histogram(name, description, telemetry.LABELS[name], buckets=bounds, registry=self.registry)
+
+
+class _Scores(Collector):
+    """One metric whose versions have different bounds, which a histogram of the library's has not."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_bounds: dict[tuple[float, ...], Histogram] = {}
+
+    def of(self, bounds: tuple[float, ...], release: tuple[str, str]) -> Histogram:
+        with self._lock:
+            if bounds not in self._by_bounds:
+                labels = telemetry.LABELS[telemetry.SCORE]
+                made = Histogram(telemetry.SCORE, "What was predicted.", labels, buckets=bounds, registry=None)
+                self._by_bounds[bounds] = made
+            # With the lock held: a histogram without a version is tidied away.
+            return self._by_bounds[bounds].labels(*release)
+
+    def histograms(self) -> list[Histogram]:
+        with self._lock:
+            return list(self._by_bounds.values())
+
+    def tidy(self) -> None:
+        """Forget the histograms of which no version is left."""
+        with self._lock:
+            self._by_bounds = {bounds: one for bounds, one in self._by_bounds.items() if one._metrics}
+
+    def collect(self) -> Iterable[Metric]:
+        found = [metric for one in self.histograms() for metric in one.collect()]
+        for other in found[1:]:
+            found[0].samples += other.samples
+        return found[:1]
 
 
 Counted = Mapping[tuple[str, Reason], int]
@@ -107,7 +139,7 @@ class Metrics:
         self._is_probability = model.contract.task != "regression"
         self._ready = families.ready.labels(*release)
         self._duration = families.duration.labels(*release)
-        self._score = families.score(score_bounds(model)).labels(*release)
+        self._score = families.score(score_bounds(model), release)
         features = model.contract.features
         self._out_of_range = [families.out_of_range.labels(*release, feature.name) for feature in features]
         self._ages = {view: families.age.labels(*release, view) for view in model.contract.views}

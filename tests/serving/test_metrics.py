@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from headrace import telemetry
 from serving.loading import load
@@ -101,6 +102,25 @@ def test_swaps_do_not_make_series_for_ever(models: dict[str, LoadedModel]) -> No
     assert len(lengths) == 1
 
 
+def test_versions_whose_scores_have_other_bounds_are_one_metric(models: dict[str, LoadedModel]) -> None:
+    families = Families()
+    for version in (3, 4):
+        # The next one is there before the one before it is gone, and may never be put in its place.
+        model = replace(models["regression"], version=version, golden_span=(0.0, float(version)))
+        Metrics(model, families).predicted(
+            np.zeros((1, len(model.contract.features)), np.float32), np.ones(1, np.float32)
+        )
+    text = families.exposition().decode()
+    (scores,) = [one for one in text_string_to_metric_families(text) if one.name == telemetry.SCORE]
+    assert text.count(f"# TYPE {telemetry.SCORE} ") == 1
+    samples = {(one.labels["version"], one.labels["le"]): one.value for one in scores.samples if "le" in one.labels}
+    assert {version: samples[version, "+Inf"] for version in ("3", "4")} == {"3": 1, "4": 1}
+    bounds = [{float(le) for version, le in samples if version == wanted} for wanted in ("3", "4")]
+    assert [max(found - {math.inf}) for found in bounds] == pytest.approx([3.0 * 19 / 18, 4.0 * 19 / 18], rel=1e-5)
+    families.forget("flight_delay", 3)
+    assert [one._kwargs["buckets"] for one in families._scores.histograms()] == [score_bounds(model)]
+
+
 @pytest.mark.parametrize(
     "span", [(0.0, 1.0), (5.0, 5.0), (1e9, 1e9), (1e9, 1e9 + 2), (-1e-30, 1e-30), (-3e38, 3e38), (0.0, 5e-324)]
 )
@@ -109,7 +129,7 @@ def test_bounds_of_scores_differ_and_ascend(models: dict[str, LoadedModel], span
     assert all(math.isfinite(bound) for bound in bounds)
     assert list(bounds) == sorted(set(bounds))
     assert bounds[-1] >= span[1] * (1 - 1e-5) - 1e-30
-    Families().score(bounds)
+    Families().score(bounds, ("m", "1"))
     for task in ("binary", "multiclass"):
         assert score_bounds(models[task]) == tuple(round(0.05 * step, 2) for step in range(1, 21))
 
