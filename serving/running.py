@@ -38,7 +38,7 @@ def serve_with_workers(options: argparse.Namespace) -> int:
     """Serve with several processes until a signal says stop; the exit code."""
     # A signal that comes while this process prepares waits until there is somebody who can clean up.
     hold_signals()
-    shared = tempfile.mkdtemp(prefix="headrace-metrics-")
+    shared = _shared_folder()
     # prometheus-client looks at it when it is first imported, which is below.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
     try:
@@ -63,6 +63,18 @@ def serve_with_workers(options: argparse.Namespace) -> int:
         return Workers(options.workers, work, gone, stopping=listener.close).run()
     finally:
         shutil.rmtree(shared, ignore_errors=True)
+
+
+def _shared_folder() -> str:
+    from headrace.errors import UsageError
+
+    try:
+        return tempfile.mkdtemp(prefix="headrace-metrics-")
+    except OSError as refused:
+        raise UsageError(
+            "several workers count in a temporary folder, and none can be written to: "
+            "set TMPDIR to one, or use --workers 1"
+        ) from refused
 
 
 def _worker(options: argparse.Namespace, listener: socket.socket, shared: str, started: Callable[[], object]) -> int:
