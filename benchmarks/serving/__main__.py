@@ -13,7 +13,7 @@ from types import FrameType
 
 import yaml
 
-from benchmarks.serving import environments, figures, goals, machine, model, page, profile, running, swaps
+from benchmarks.serving import engines, environments, figures, goals, machine, model, page, profile, running, swaps
 from benchmarks.serving.environments import BENCH, HERE, ROOT
 from benchmarks.serving.generator import Generator
 from benchmarks.serving.process import adopt_orphans, end_descendants
@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 130 after Ctrl-C, else that of the error in `headrace.errors`.
     """
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sig, _stop)
     try:
         adopt_orphans()
         _run(options)
@@ -129,6 +130,7 @@ def _measure(servers: list[Server], floor: Server, plan: Plan) -> figures.Result
     finally:
         rounds.save(BENCH / "last.json")
     results = figures.summarise(rounds.cells, rounds.lives, rounds.failed)
+    results = replace(results, engines=engines.measure(material, plan.cores.server))
     return _look_closer(servers, results, bench, generator, plan.swaps)
 
 

@@ -178,14 +178,21 @@ def _control(results: Results) -> str:
 
 
 def _profile(results: Results) -> str:
-    if not results.profile:
-        return ""
-    lines = [[name, f"{share:.1f}"] for name, share in results.profile.items()]
-    return (
-        "## Where Headrace's processor time goes\n\n"
-        "One row a request, closed loop, by `perf`; *python* is the interpreter, all Python code included.\n\n"
-        + _rows(["library", "%"], 1, lines)
-    )
+    alone = results.engines
+    parts = ["## Where the processor time goes"]
+    if alone:
+        parts.append(
+            f"The engines alone, without a server: ONNX Runtime {number(alone['onnx', 1])} µs for one row and "
+            f"{number(alone['onnx', 100])} µs for a hundred, scikit-learn {number(alone['sklearn', 1])} µs and "
+            f"{number(alone['sklearn', 100])} µs."
+        )
+    if results.profile:
+        lines = [[name, f"{share:.1f}"] for name, share in results.profile.items()]
+        parts.append(
+            "Headrace, one row a request, closed loop, by `perf`; *libpython* or *python* is the interpreter, all "
+            "Python code included.\n\n" + _rows(["library", "%"], 1, lines)
+        )
+    return "\n\n".join(parts) if len(parts) > 1 else ""
 
 
 def _method(run: Run) -> str:
@@ -212,6 +219,7 @@ def _method(run: Run) -> str:
 - Headrace has everything on: validation, metrics, request ids, and its prediction log where the table says nothing
   else. Peers keep the defaults that they are shipped with, access logs included, which go to a file; MLServer runs
   without its worker process, Ray Serve without its dashboard, KServe without gRPC, FastAPI and raw ASGI without an
-  access log, which makes all of them faster. Each has one worker. MLServer's batching takes up to 64 requests within
+  access log, and MLflow's model has no signature, which makes all of them faster. Each has one worker. KServe is asked
+  by version 1 of its protocol. MLServer's batching takes up to 64 requests within
   2 ms; BentoML's is its adaptive one.
 - Peers: {peers}."""

@@ -4,8 +4,10 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks.serving import goals, page, profile
+from benchmarks.serving.environments import HERE
 from benchmarks.serving.figures import Cell, Life, Results, summarise
 from benchmarks.serving.generator import Load, parse
 from benchmarks.serving.servers import catalogue
@@ -127,6 +129,20 @@ def test_page_has_a_line_for_every_server_and_says_why_one_has_no_figures() -> N
     for server in servers:
         assert f"| {server.label} |" in text
     assert "uv pip failed: no / wheel" in text
+
+
+def test_page_says_what_the_engines_take_alone() -> None:
+    found = {("onnx", 1): 8.0, ("onnx", 100): 370.0, ("sklearn", 1): 636.0, ("sklearn", 100): 850.0}
+    results = Results({}, {}, {}, engines=found, profile={"python": 46.1})
+    run = page.Run("make bench-serving", "2026-11-24", "a machine", 1, (0.8, 2.0), (0, 1), 1.0, {})
+    text = page.page(run, [], results, [])
+    assert "ONNX Runtime 8 µs for one row and 370 µs" in text
+    assert "| python | 46.1 |" in text
+
+
+def test_every_reason_belongs_to_a_goal() -> None:
+    kept = yaml.safe_load((HERE / "reasons.yaml").read_text())
+    assert set(kept) <= {goal.name for goal in goals.goals()}
 
 
 def test_tables_have_as_many_cells_in_every_line_as_in_their_head() -> None:
