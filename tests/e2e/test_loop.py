@@ -366,16 +366,16 @@ def test_down_leaves_every_prediction_and_label_in_segments(shell: Shell):
         assert client.post(f"{url}/labels", json={"labels": [label]}).json() == {"accepted": 1}
     shell.run("down")
     assert not list((shell.home / "predictions" / "spool").glob("*.*"))
-    logged = pd.read_parquet(shell.home / "predictions" / "predictions")
+    logged = pd.read_parquet(shell.home / "predictions" / "predictions" / "model=flight_delay")
     last = logged[logged["request_id"] == "the-last"].iloc[0]
-    assert (last["model"], last["version"], last["role"]) == ("flight_delay", answer["version"], "stable")
+    assert (last["version"], last["role"]) == (answer["version"], "stable")
     assert last["prediction_id"] == label["prediction_id"]
     assert last["keys"] == {"flight_id": row["flight_id"], "tailnum": "N14228"}
     assert last["features"]["carrier"] == row["carrier"]
     assert last["prediction"] == pytest.approx(answer["predictions"][0]["probability"])
     # The rollouts of this story are in it too.
     assert set(logged["role"]) >= {"stable", "canary"}
-    labels = pd.read_parquet(shell.home / "predictions" / "labels")
+    labels = pd.read_parquet(shell.home / "predictions" / "labels" / "model=flight_delay")
     assert labels["prediction_id"].tolist() == [label["prediction_id"]]
 
 

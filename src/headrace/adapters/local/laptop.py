@@ -33,8 +33,7 @@ class Laptop:
         ours = {getattr(self._settings, field) for fields in _PORTS.values() for field in fields}
         for program in wanted:
             if program.name not in running:
-                for field in _PORTS[program.name]:
-                    ports.require_free(getattr(self._settings, field), variable(field), ours)
+                self._require_free(program.name, ours)
         self._settings.home.mkdir(parents=True, exist_ok=True)
         self._processes.start_daemon()
         return sum(self._processes.declare(program) for program in wanted) > 0
@@ -59,6 +58,15 @@ class Laptop:
         traefik_url = f"http://{HOST}:{self._settings.admin_port}/ping"
         ours = {} if self._settings.mlflow_uri else {mlflow_server.NAME: f"{self._settings.tracking_uri}/health"}
         return {traefik.NAME: traefik_url, **ours}
+
+    def _require_free(self, name: str, ours: set[int]) -> None:
+        # A program that was killed has, for a moment, children that listen: they end by themselves, and it comes back.
+        left = self._processes.pids(name)
+        for field in _PORTS[name]:
+            port = getattr(self._settings, field)
+            has = ports.holder(port) if left else None
+            if has is None or has.pid not in left:
+                ports.require_free(port, variable(field), ours)
 
     def _programs(self) -> list[Program]:
         programs = [traefik.program(self._settings)]

@@ -131,6 +131,10 @@ class Processes:
             for name in names
         )
 
+    def pids(self, name: str) -> set[int]:
+        """The live processes of a program, those that outlive it for a moment included."""
+        return {process.pid for process in leftovers.tethered(self._identity, name)}
+
     def log(self, name: str) -> Path:
         """Where a program's output goes."""
         return self.home / "logs" / f"{name}.log"
