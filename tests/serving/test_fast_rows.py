@@ -43,11 +43,13 @@ CATEGORIES = st.one_of(
 
 @st.composite
 def contracts(draw: Any) -> Contract:
-    """A contract with any types, names and views."""
+    """A contract with any types, names, keys and views."""
     names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
     features = tuple(draw(features_named(name)) for name in names)
     used = {feature.view for feature in features if feature.view}
-    key, time, entity = draw(st.lists(COLUMNS, min_size=3, max_size=3, unique=True))
+    # They may be features, or one another's.
+    columns = st.one_of(COLUMNS, st.sampled_from(names))
+    key, time, entity = draw(columns), draw(columns), draw(columns)
     return Contract(
         model="m",
         description="",
