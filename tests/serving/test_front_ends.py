@@ -35,6 +35,7 @@ from tests.serving.asking import (
 )
 
 ID = (b"x-request-id", b"r-1")
+TRACE = (b"4bf92f3577b34da6a3ce929d0e0e4736", b"00f067aa0ba902b7")
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +150,12 @@ def test_model_that_fails_is_one_500_both_ways(models, loop, make_rows, path, an
     body = json.dumps(document).encode()
     one = ways(replace(models["binary"], session=Fails(answer)), inline_rows)
     with caplog.at_level(logging.ERROR):
-        answered = loop.run(one.ask(path, plain(body), parts(body)))
+        answered = loop.run(one.ask(path, [*plain(body), (b"traceparent", b"00-%s-%s-01" % TRACE)], parts(body)))
     assert answered.status == 500
     if isinstance(answer, Exception):
         assert [record.fields["kind"] for record in caplog.records] == ["RuntimeError"] * 2
+        named = [(record.fields["request_id"], record.fields["trace_id"]) for record in caplog.records]
+        assert named == [("r-1", TRACE[0].decode())] * 2
         assert "secret" not in answered.body.decode() + caplog.text
     else:
         row = 1 if isinstance(answer, list) else 0
