@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.load import metric, predict, said, until
+from tests.serving.load import Load, metric, predict, said, until
 from tests.serving.service_process import Process
 from tests.serving.versions import Versions
 
@@ -110,13 +110,23 @@ def test_link_that_moves_while_files_are_read_does_not_mix_versions(
     assert predict(service, make_rows(1)) == (200, 4, "")
 
 
-def test_many_words_at_once_are_one_or_two_looks(start: Callable[..., Process], make_rows: Rows) -> None:
-    service = start("--drain-s", "0", meanwhile="if count == 2: [again() for _ in range(50)]")
-    service.process.send_signal(signal.SIGHUP)
-    until(lambda: metric(service, "headrace_reloads_total", outcome="swapped") == 2, "two swaps")
-    assert predict(service, make_rows(1)).status == 200
+def test_many_words_at_once_lose_nothing_and_end_with_the_newest(
+    start: Callable[..., Process], versions: Versions, make_rows: Rows
+) -> None:
+    service = start("--drain-s", "0")
+    with Load(service, make_rows(1), clients=2) as load:
+        load.wait_for(10)
+        for version in (4, 5, 3, 5, 4, 6):
+            versions.point(versions.put(version))
+            for _ in range(5):
+                service.process.send_signal(signal.SIGHUP)
+        until(lambda: predict(service, make_rows(1)).version == 6, "the newest")
+        load.wait_for(10)
+    assert load.lost == []
+    assert {one.lost for one in load.asked} == {""}
     assert service.stop() == 0
-    assert len(swaps(service)) == 2
+    assert [one["version"] for one in said(service, "stopped")] == [6]
+    assert said(service, "not swapped, the version before serves on") == []
 
 
 def test_draining_service_takes_no_other_version(
