@@ -1,5 +1,7 @@
 """The HTTP application for one model version: the ordinary way to it, and the readable one."""
 
+import weakref
+
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -20,7 +22,10 @@ from serving.service import Service
 def release(model: LoadedModel, desk: Desk) -> Release:
     """A model version with all ways to it, ready to be put in front."""
     service = Service(model, desk)
-    return Release(service, create_app(service), lanes(service, _rows_path(model), infer_paths(model)))
+    # FastAPI keeps every endpoint that it has ever seen in caches (fastapi.dependencies.models, 4096 of them). They
+    # must not keep the version as well: it goes when its release does.
+    app = create_app(weakref.proxy(service))
+    return Release(service, app, lanes(service, _rows_path(model), infer_paths(model)))
 
 
 def front(model: LoadedModel, desk: Desk | None = None) -> Front:
@@ -61,7 +66,7 @@ def create_app(service: Service) -> FastAPI:
         openapi_extra=labels_operation(model.contract, desk.limits),
     )
     async def labels(request: Request) -> Response:
-        return await take_labels(request, model.contract, desk)
+        return await take_labels(request, service.model.contract, service.desk)
 
     app.include_router(protocol_routes(service))
     app.include_router(metrics_route(service))

@@ -66,11 +66,11 @@ def docs_routes(app: FastAPI) -> APIRouter:
         UsageError: the package with Swagger UI's files is not installed.
     """
     folder = _folder()
+    openapi, title = html.escape(app.openapi_url or ""), html.escape(app.title)
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/docs")
     async def page() -> Response:
-        openapi, title = html.escape(app.openapi_url or ""), html.escape(app.title)
         text = _PAGE.format(title=title, assets=f"./docs/{_version()}", openapi=openapi)
         return HTMLResponse(text, headers=_PAGE_HEADERS)
 

@@ -65,17 +65,17 @@ def _add_server_routes(routes: APIRouter, service: Service) -> None:
 
 
 def _add_model_routes(routes: APIRouter, service: Service, path: str) -> None:
-    model = service.model
+    operation = infer_operation(service.model, service.desk.limits)
 
     @routes.get(path, summary="What the model takes and gives")
     async def metadata() -> Response:
-        return json_response(_metadata(model.contract, model.version))
+        return json_response(_metadata(service.model.contract, service.model.version))
 
     @routes.get(f"{path}/ready", summary="Whether requests for the model are welcome", responses=_READINESS)
     async def model_ready() -> Response:
-        return _readiness(service, {"name": model.name, "ready": True})
+        return _readiness(service, {"name": service.model.name, "ready": True})
 
-    @routes.post(f"{path}/infer", summary="Predict tensors", openapi_extra=infer_operation(model, service.desk.limits))
+    @routes.post(f"{path}/infer", summary="Predict tensors", openapi_extra=operation)
     async def infer(request: Request) -> Response:
         return await service.respond(request, read_infer)
 

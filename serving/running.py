@@ -42,7 +42,7 @@ def serve_with_workers(options: argparse.Namespace) -> int:
     # prometheus-client looks at it when it is first imported, which is below.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
     try:
-        from prometheus_client import multiprocess
+        from prometheus_client import multiprocess, values
 
         from serving.server import bind
 
@@ -51,7 +51,10 @@ def serve_with_workers(options: argparse.Namespace) -> int:
         gc.freeze()
         parent = os.getpid()
 
-        def work(started: Callable[[], object]) -> int:
+        def work(place: int, started: Callable[[], object]) -> int:
+            # What a worker counts is in files that outlive it. By its place and not by its process id, the next one
+            # goes on in them: there are never more, however many workers end.
+            values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
             try:
                 return _worker(options, listener, shared, started)
             finally:

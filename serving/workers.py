@@ -36,6 +36,7 @@ def hold_signals() -> None:
 
 @dataclass
 class _Worker:
+    place: int
     started: float
     pipe: int
     is_ready: bool = False
@@ -54,15 +55,16 @@ class Workers:
 
     Args:
         count: how many.
-        work: what each does; is given what to call once it answers, and returns the exit code.
-        gone: told the process id of a worker that ended.
+        work: what each does; is given its place, below `count`, and what to call once it answers, and returns the exit
+            code. A worker has the place of the one that it replaces.
+        gone: told the place of a worker that ended.
         stopping: called when no more workers are started.
     """
 
     def __init__(
         self,
         count: int,
-        work: Callable[[Callable[[], object]], int],
+        work: Callable[[int, Callable[[], object]], int],
         gone: Callable[[int], None],
         stopping: Callable[[], None] = lambda: None,
     ) -> None:
@@ -108,8 +110,10 @@ class Workers:
         return bool(self._workers) and not self._has_served
 
     def _start(self) -> None:
+        place = min(set(range(self._count)) - {worker.place for worker in self._workers.values()})
         reads, writes = os.pipe()
         parent = os.getpid()
+        place = min(set(range(self._count)) - {worker.place for worker in self._workers.values()})
         try:
             pid = os.fork()
         except OSError as refused:
@@ -120,7 +124,7 @@ class Workers:
             return
         if pid:
             os.close(writes)
-            self._workers[pid] = _Worker(time.monotonic(), reads)
+            self._workers[pid] = _Worker(place, time.monotonic(), reads)
             return
         code = 1
         try:
@@ -128,7 +132,7 @@ class Workers:
             for other in self._workers.values():
                 os.close(other.pipe)
             _be_a_worker(parent)
-            code = self._work(partial(os.write, writes, b"r"))
+            code = self._work(place, partial(os.write, writes, b"r"))
         except BaseException:
             _log.exception("a worker failed")
         finally:
@@ -157,7 +161,7 @@ class Workers:
             worker.look()
             self._has_served |= worker.is_ready
             os.close(worker.pipe)
-            self._gone(pid)
+            self._gone(worker.place)
             if self._stopping is None:
                 self._replace(pid, worker, os.waitstatus_to_exitcode(status))
 
