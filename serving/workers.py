@@ -110,7 +110,6 @@ class Workers:
         return bool(self._workers) and not self._has_served
 
     def _start(self) -> None:
-        place = min(set(range(self._count)) - {worker.place for worker in self._workers.values()})
         reads, writes = os.pipe()
         parent = os.getpid()
         place = min(set(range(self._count)) - {worker.place for worker in self._workers.values()})

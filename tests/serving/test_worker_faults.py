@@ -77,29 +77,6 @@ def test_request_beside_a_worker_that_is_killed_is_answered(start: Callable[...,
     assert service.stop() == 0
 
 
-def test_workers_that_come_and_go_leave_no_files(
-    start: Callable[..., Process], make_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker counts on in the files of the one whose place it takes."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    service = start()
-    both = until_both_listen(service)
-    (folder,) = tmp_path.iterdir()
-
-    for kill in range(3):
-        assert predict(service, make_rows(2)).status == 200
-        until(lambda kill=kill: metric(service, "headrace_rows_total") == 2 * kill + 2, "counting")
-        both[kill % 2].kill()
-        until(lambda kill=kill: len(said(service, "listening")) == 3 + kill, "another worker")
-        both = psutil.Process(service.process.pid).children()
-        assert metric(service, "headrace_rows_total") == 2 * kill + 2
-    # Those of each kind are made when there is something in them.
-    kinds = {path.name.rpartition("_")[0] for path in folder.iterdir()}
-    assert {path.name for path in folder.iterdir()} <= {f"{kind}_{place}.db" for kind in kinds for place in (0, 1)}
-    assert service.stop() == 0
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_workers_are_replaced_whatever_the_starter_does_with_its_children(start: Callable[..., Process]) -> None:
     service = start(before=[sys.executable, "-c", IGNORING])
     first, _ = until_both_listen(service)
