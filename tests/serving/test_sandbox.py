@@ -96,6 +96,21 @@ def test_nobody_on_a_read_only_file_system_answers_logs_and_ends(
     assert sorted(path.name for path in log.iterdir()) == ["predictions", "spool"]
 
 
+def test_one_process_without_a_log_writes_nowhere(
+    start: Callable[..., Process],
+    log: Path,
+    make_rows: Callable[..., list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one folder that can be written to is not named to it."""
+    monkeypatch.delenv("TMPDIR", raising=False)
+    service = start("--drain-s", "0").until_listening()
+    assert predict(service, make_rows(3)).status == 200
+    assert service.stop() == 0
+    assert [event for event in service.events if event["level"] in ("warning", "error", "critical")] == []
+    assert list(log.iterdir()) == []
+
+
 def test_several_workers_say_that_they_need_a_temporary_folder(
     start: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
