@@ -17,6 +17,11 @@ class OneWriteProtocol(HttpToolsProtocol):
         """Begin, on a transport that waits for bodies."""
         super().connection_made(WaitingTransport(transport))  # type: ignore[arg-type]
 
+    def on_response_complete(self) -> None:
+        """Write a head that no body came after: the answer to HEAD has none."""
+        self.transport.flush()  # type: ignore[attr-defined]
+        super().on_response_complete()
+
 
 class WaitingTransport:
     """Keeps the head of an answer until its body comes, or the end; in all else it is the transport within."""
@@ -35,11 +40,15 @@ class WaitingTransport:
             return
         self._transport.write(data)
 
-    def close(self) -> None:
-        """Write what is kept, and close."""
+    def flush(self) -> None:
+        """Write what is kept."""
         if self._head:
             self._transport.write(self._head)
             self._head = b""
+
+    def close(self) -> None:
+        """Write what is kept, and close."""
+        self.flush()
         self._transport.close()
 
     def __getattr__(self, name: str) -> Any:

@@ -98,6 +98,20 @@ def test_infer_takes_and_gives_binary_tensors(running, make_rows):
         assert connection.getresponse().status == 200
 
 
+def test_answer_without_a_body_does_not_wait_for_one(running):
+    with closing(running.connect()) as connection:
+        # Were its head kept for a body, it would come when the connection is given up, and close with it.
+        for path in (PATH, "/v2/health/ready"):
+            connection.request("HEAD", path)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (405, b"")
+            local = connection.sock
+            assert local is not None
+        connection.request("GET", "/v2/health/ready")
+        assert connection.sock is local
+        assert connection.getresponse().status == 200
+
+
 def test_ctrl_c_is_exit_130(start, directories):
     assert start(directories["binary"], "--drain-s", "0").until_listening().stop(signal.SIGINT) == 130
 
