@@ -1,5 +1,6 @@
 """``python -m serving --directory DIRECTORY``: put the model in a directory in service."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -26,4 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # Somebody else's folder for metrics: Feast names one to every process that its own starts. Ours is named by us.
+    for inherited in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        os.environ.pop(inherited, None)
     sys.exit(main())

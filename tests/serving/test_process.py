@@ -98,6 +98,15 @@ def test_infer_takes_and_gives_binary_tensors(running, make_rows):
         assert connection.getresponse().status == 200
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_folder_for_metrics_that_somebody_else_named_is_not_used(start, directories, tmp_path, monkeypatch, workers):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "nowhere"))
+    service = start(directories["binary"], "--workers", workers, "--drain-s", "0").until_listening()
+    until(lambda: b'headrace_ready{model="flight_delay",version="3"} 1.0' in service.get("/metrics")[1], "readiness")
+    assert service.stop() == 0
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_answer_without_a_body_does_not_wait_for_one(running):
     with closing(running.connect()) as connection:
         # Were its head kept for a body, it would come when the connection is given up, and close with it.
