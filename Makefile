@@ -10,7 +10,7 @@ LOCKS := requirements/headrace.lock requirements/data.lock
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 
-.PHONY: help up down env test test-fast check format golden compile bench bench-serving bench-features bench-soak lock clean
+.PHONY: help up down env test test-fast check format golden compile bench bench-serving bench-features bench-soak bench-rollout lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench-features: env ## Measure features by key beside Feast's own reading and wr
 
 bench-soak: env ## Load the service with all kinds of traffic and faults and write docs/benchmarks/soak.md
 	@python -m benchmarks.soak
+
+bench-rollout: env ## Roll out good and bad versions under load and write docs/benchmarks/rollout.md
+	@python -m benchmarks.rollout
 
 lock: env ## Resolve the dependencies anew
 	@for name in headrace data uv; do ./requirements/lock "$$name"; done

@@ -1,6 +1,7 @@
 """What the service counts, under the names in `headrace.telemetry`."""
 
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,9 @@ class Families:
         self.ready = self._gauge(telemetry.READY, "1 while requests are welcome.", "livemin")
         self.in_flight = self._gauge(telemetry.IN_FLIGHT, "Requests under way.", "livesum")
         self.log_queue = self._gauge(telemetry.LOG_QUEUE, "Predictions that wait to be written.", "livesum")
+        self._gauge(telemetry.STARTED, "When the oldest process started, in seconds since 1970.", "livemin").set(
+            time.time()
+        )
         self._scores = _Scores()
         self.registry.register(self._scores)
 

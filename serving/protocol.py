@@ -7,11 +7,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
 import headrace
+from headrace import telemetry
 from headrace.domain.contract import Contract, Feature
+from serving.answers import JSON
 from serving.infer import read_infer
 from serving.infer_schema import DATATYPES, infer_operation
 from serving.model import LoadedModel
 from serving.outputs import output_metadata
+from serving.recent import recent_document
 from serving.refusals import Refusal, json_response
 from serving.service import Service
 
@@ -38,7 +41,7 @@ def protocol_routes(service: Service) -> APIRouter:
 
 
 def metrics_route(service: Service) -> APIRouter:
-    """What Prometheus scrapes."""
+    """What Prometheus scrapes, and what a rollout compares."""
     routes = APIRouter(tags=["Operations"])
 
     @routes.get("/metrics", summary="Metrics in Prometheus' text format", response_class=PlainTextResponse)
@@ -46,6 +49,10 @@ def metrics_route(service: Service) -> APIRouter:
         service.recorder.seal()
         service.desk.tick()
         return Response(service.desk.families.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    @routes.get(telemetry.RECENT_PATH, summary="Scores of the latest rows, by a digest of each")
+    async def recent() -> Response:
+        return Response(recent_document(service.model, service.recorder.recent()), media_type=JSON)
 
     return routes
 

@@ -7,7 +7,7 @@ one go and handed to the prediction log.
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +20,7 @@ from serving.metrics import Metrics
 from serving.model import LoadedModel, Predictions
 
 _ROWS = 1024
+_KEPT_BLOCKS = 4
 
 
 class Recorder:
@@ -41,6 +42,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._statuses: Counter[int] = Counter()
         self._elapsed_s: list[float] = []
+        self._kept: deque[Block] = deque(maxlen=_KEPT_BLOCKS)
         self._block, self._hex = self._new(_ROWS)
 
     def add(self, matrix: Matrix, predictions: Predictions, context: Context, keys: Keys | None) -> list[str]:
@@ -78,6 +80,12 @@ class Recorder:
             if self._block.used:
                 self._seal()
 
+    def recent(self) -> list[tuple[Matrix, Predictions]]:
+        """Rows and predictions of the last few blocks, oldest first."""
+        with self._lock:
+            blocks = [(block, block.used) for block in (*self._kept, self._block)]
+        return [(block.matrix[:used], block.outputs[:used]) for block, used in blocks]
+
     def _count_answers(self) -> None:
         statuses, elapsed_s = self._statuses, self._elapsed_s
         self._statuses, self._elapsed_s = Counter(), []
@@ -88,6 +96,7 @@ class Recorder:
         self._block, self._hex = self._new(_ROWS)
         if not block.used:
             return
+        self._kept.append(block)
         self._metrics.predicted(block.matrix[: block.used], block.outputs[: block.used])
         if self._log is not None:
             self._log(block)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.domain.contract import Contract
+from headrace.domain.evidence import Counts
 from headrace.domain.lineage import CodeVersion, DatasetFingerprint, Lineage, ModelVersion
-from headrace.domain.rollout import Split
+from headrace.domain.rollout import Look, RolloutState
+from headrace.domain.split import Split
 from headrace.errors import Conflict, DataError, Unavailable
-from headrace.ports import Counts, Endpoint, Route
+from headrace.ports import Endpoint, Route
 from tests.fake_registry import FakeModelRegistry
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ __all__ = [
     "FakeDataStore",
     "FakeDeployer",
     "FakeFeatureStore",
+    "FakeJournal",
     "FakeMetricsSource",
     "FakeModelRegistry",
     "FakeProber",
@@ -98,20 +101,25 @@ class FakeRouter:
         self._urls = urls
         self._routes: dict[str, Route] = {}
         self.history: list[Route] = []
+        self.drift: dict[str, str] = {}
 
     def read(self, model: str) -> Route | None:
         return self._routes.get(model)
 
-    def write(self, model: str, split: Split, seen: int, note: str) -> Route:
+    def write(self, model: str, split: Split, seen: int, note: str, rollout: RolloutState | None = None) -> Route:
         generation = self._routes[model].generation if model in self._routes else 0
         if generation != seen:
             raise Conflict(f"the route of {model} is at generation {generation}, not {seen}")
-        for version in split.weights:
+        for version in (*split.weights, *([split.shadow] if split.shadow else [])):
             if version not in self._urls(model):
                 raise Unavailable(f"v{version} of {model} does not run")
-        self._routes[model] = Route(model, split, generation + 1, note)
+        self._routes[model] = Route(model, split, generation + 1, note, rollout)
+        self.drift.pop(model, None)
         self.history.append(self._routes[model])
         return self._routes[model]
+
+    def drifted(self, model: str) -> str | None:
+        return self.drift.get(model)
 
     def models(self) -> Sequence[str]:
         return sorted(self._routes)
@@ -125,32 +133,73 @@ class FakeMetricsSource:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, int], Counts] = {}
+        self._recent: dict[tuple[str, int], dict[str, float]] = {}
 
     def serve(self, model: str, version: int) -> None:
-        self._counts[model, version] = Counts(0, 0)
+        """As a process that has just started does; of one that was there, the counters begin anew."""
+        before = self._counts.get((model, version))
+        self._counts[model, version] = Counts(0, 0, started_at=(before.started_at or 0) + 1 if before else 1)
+        self._recent.pop((model, version), None)
 
     def silence(self, model: str, version: int) -> None:
         self._counts.pop((model, version), None)
 
-    def answer(self, model: str, version: int, count: int = 1, status: int = 200) -> None:
-        before = self._counts.get((model, version), Counts(0, 0))
+    def answer(self, model: str, version: int, count: int = 1, status: int = 200, **more: Any) -> None:
+        """Count answers, and what else is named (`rows`, `bad_outputs`, `fallbacks`, `durations`, `scores`)."""
+        before = self._counts.get((model, version), Counts(0, 0, started_at=1))
         errors = count if status >= 500 else 0
-        self._counts[model, version] = Counts(before.answers + count, before.errors + errors)
+        added: dict[str, Any] = {}
+        for name, value in more.items():
+            had = getattr(before, name)
+            added[name] = (
+                {key: had.get(key, 0) + one for key, one in value.items()} if isinstance(value, dict) else had + value
+            )
+        self._counts[model, version] = replace(
+            before, answers=before.answers + count, errors=before.errors + errors, **added
+        )
+
+    def tell(self, model: str, version: int, scores: Mapping[str, float]) -> None:
+        """Predict rows: digest to score."""
+        self._recent.setdefault((model, version), {}).update(scores)
 
     def counts(self, model: str) -> Mapping[int, Counts]:
         return {version: counts for (name, version), counts in self._counts.items() if name == model}
+
+    def recent(self, model: str) -> Mapping[int, Mapping[str, float]]:
+        return {version: dict(scores) for (name, version), scores in self._recent.items() if name == model}
 
 
 class FakeProber:
     """Answers with what the test decides, 200 unless told otherwise, and remembers whom it asked."""
 
-    def __init__(self, answer: Callable[[str, int | None], int] = lambda model, version: 200) -> None:
+    def __init__(
+        self,
+        answer: Callable[[str, int | None], int] = lambda model, version: 200,
+        score: Callable[[str, Mapping[str, Any]], float] = lambda url, row: 0.5,
+    ) -> None:
         self._answer = answer
+        self._score = score
         self.sent: list[tuple[str, str, int | None]] = []
 
     def send(self, url: str, model: str, rows: Sequence[Mapping[str, Any]], version: int | None = None) -> int:
         self.sent.append((url, model, version))
         return self._answer(model, version)
+
+    def scores(self, url: str, model: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[float] | None:
+        return [self._score(url, row) for row in rows]
+
+
+class FakeJournal:
+    """Remembers."""
+
+    def __init__(self) -> None:
+        self._looks: dict[tuple[str, str], list[Look]] = {}
+
+    def append(self, model: str, rollout: str, look: Look) -> None:
+        self._looks.setdefault((model, rollout), []).append(look)
+
+    def looks(self, model: str, rollout: str) -> Sequence[Look]:
+        return list(self._looks.get((model, rollout), []))
 
 
 class FakeDataStore:

@@ -26,7 +26,7 @@ from headrace.adapters.local.process_deployer import ProcessDeployer, serving_co
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.traefik_router import TraefikRouter
 from headrace.domain.lineage import release_name
-from headrace.domain.rollout import Split
+from headrace.domain.split import Split
 from headrace.errors import Unavailable
 from headrace.settings import HOST, Settings
 from tests import fakes

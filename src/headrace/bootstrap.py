@@ -19,6 +19,7 @@ def platform(settings: Settings) -> Platform:
     from headrace.adapters.dvc_store import DvcStore
     from headrace.adapters.feast_store import FeastStore
     from headrace.adapters.http_prober import HttpProber
+    from headrace.adapters.local.journal import FolderJournal
     from headrace.adapters.local.process_deployer import ProcessDeployer
     from headrace.adapters.local.processes import Processes
     from headrace.adapters.local.scraped_metrics import ScrapedMetrics
@@ -44,6 +45,7 @@ def platform(settings: Settings) -> Platform:
         router=TraefikRouter(settings, processes, urls),
         metrics=ScrapedMetrics(deployer),
         prober=HttpProber(),
+        journal=FolderJournal(settings.home / "rollouts"),
     )
 
 

@@ -1,7 +1,8 @@
 """YAML and JSON documents to domain values, and back, with errors that name the file and the key."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,8 @@ def bind(kind: type[T], value: Any, source: str, error: type[HeadraceError] = Us
         HeadraceError: `error`, with every wrong key, what is wrong with it and its value.
     """
     try:
-        return TypeAdapter(kind).validate_python(value)
+        found: T = _adapter(kind).validate_python(value)
+        return found
     except ValidationError as invalid:
         raise error(f"{source}: " + "; ".join(_sentence(e) for e in invalid.errors())) from invalid
 
@@ -44,8 +46,12 @@ def _sentence(problem: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A domain value as JSON-able plain data: times in ISO 8601, tuples as lists, NaN as null."""
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
+    """A domain value as plain data: times in ISO 8601, tuples as lists, numbers as they are, finite or not."""
+    return _adapter(type(value)).dump_python(value, mode="json")
+
+
+# Making one takes milliseconds.
+_adapter: Callable[[Any], TypeAdapter[Any]] = lru_cache(TypeAdapter)
 
 
 def write_json(path: Path, value: Any) -> None:

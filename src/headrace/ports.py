@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.domain.contract import Contract
+from headrace.domain.evidence import Counts
 from headrace.domain.lineage import CodeVersion, Lineage, ModelVersion
 from headrace.domain.request import TrainingRequest
-from headrace.domain.rollout import Split
+from headrace.domain.rollout import Look, RolloutState
+from headrace.domain.split import Split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,33 +198,43 @@ class Route:
     Attributes:
         generation: goes up by one with every write; the proof of having seen the last one.
         note: why the last write was made.
+        rollout: where the last rollout is, or how it ended; None when there was none since the first version.
     """
 
     model: str
     split: Split
     generation: int
     note: str = ""
+    rollout: RolloutState | None = None
 
 
 class Router(Protocol):
-    """Traffic weights of a model: one atomic, compare-and-swapped write."""
+    """Traffic weights of a model and the state of its rollout: one atomic, compare-and-swapped write."""
 
     def read(self, model: str) -> Route | None:
         """None when the model has no route yet."""
         ...
 
-    def write(self, model: str, split: Split, seen: int, note: str) -> Route:
-        """Replace the split and wait until the proxy holds it.
+    def write(self, model: str, split: Split, seen: int, note: str, rollout: RolloutState | None = None) -> Route:
+        """Replace the split and the rollout's state, and wait until the proxy holds the split.
 
         Args:
             model: whose traffic.
             split: the new split; each of its versions must be running.
             seen: the generation that the caller read; 0 for the first write.
             note: why, in a sentence.
+            rollout: the state that goes with the split.
 
         Raises:
             Conflict: somebody else wrote since; nothing was changed.
             Unavailable: the proxy does not take it over in time.
+        """
+        ...
+
+    def drifted(self, model: str) -> str | None:
+        """How what the proxy has differs from what was written last, in a sentence; None when it does not.
+
+        A `write` puts it right.
         """
         ...
 
@@ -235,19 +247,30 @@ class Router(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Counters of one version since its process started."""
-
-    answers: int
-    errors: int
-
-
 class MetricsSource(Protocol):
     """The services' own metrics, by version."""
 
     def counts(self, model: str) -> Mapping[int, Counts]:
         """Version to counters; a version that gives none is not in it."""
+        ...
+
+    def recent(self, model: str) -> Mapping[int, Mapping[str, float]]:
+        """Version to its latest predictions: digest of the row to score.
+
+        Versions with equal features give equal rows equal digests. A version that gives none is not in it.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """What a rollout saw and did, look by look."""
+
+    def append(self, model: str, rollout: str, look: Look) -> None:
+        """Add a look to the record of a rollout."""
+        ...
+
+    def looks(self, model: str, rollout: str) -> Sequence[Look]:
+        """The looks of a rollout in order; empty for an unknown one."""
         ...
 
 
@@ -287,6 +310,10 @@ class Prober(Protocol):
         """
         ...
 
+    def scores(self, url: str, model: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[float] | None:
+        """The scores of complete rows, as the service counts them; None when there was no such answer."""
+        ...
+
 
 @dataclass(frozen=True)
 class Platform:
@@ -303,6 +330,7 @@ class Platform:
     router: Router
     metrics: MetricsSource
     prober: Prober
+    journal: Journal
 
     def model_directory(self, version: ModelVersion) -> Path:
         """A version's model directory on this machine, fetched if it is not there yet, and checked either way."""

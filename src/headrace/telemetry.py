@@ -48,6 +48,15 @@ LOG_QUEUE = "headrace_log_queue_rows"
 RELOADS = "headrace_reloads_total"
 """Times that the service was told to load its directory again, by outcome: swapped, unchanged or failed."""
 
+STARTED = "headrace_start_time_seconds"
+"""When the oldest process of the service started, in seconds since 1970: counters of another start are others."""
+
+RECENT_PATH = "/recent"
+"""Where a service tells its latest predictions, for comparison with another version's; not routed by the proxy."""
+
+PROBE_ID = "headrace-probe-"
+"""How the request ids of a rollout's own requests begin, in the prediction log too: their rows are the holdout's."""
+
 RELEASE_LABELS = (MODEL, VERSION)
 LABELS = {
     REQUESTS: (*RELEASE_LABELS, STATUS),
@@ -66,9 +75,8 @@ LABELS = {
     LOG_DROPPED: (REASON,),
     LOG_QUEUE: (),
     RELOADS: (OUTCOME,),
+    STARTED: (),
 }
-ROLE_HEADER = "Headrace-Role"
-"""Request header that the proxy sets: as what it chose the version that answers (stable, canary, previous, shadow)."""
 ERROR_STATUS = 500
 """An answer with this status or above is an error of the service; one below it is not."""
 

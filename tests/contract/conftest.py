@@ -13,10 +13,10 @@ from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.traefik_router import TraefikRouter
 from headrace.settings import HOST, Settings
 from tests import fakes
+from tests.contract.routers import MODEL, Fake, Harness, Local
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = Path(__file__).with_name("stand_in_service.py")
-MODEL = "flight_delay"
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
@@ -64,6 +64,23 @@ def local_router(
         return {endpoint.version: endpoint.url for endpoint in local_deployer.running(model)}
 
     return TraefikRouter(settings, processes, urls)
+
+
+@pytest.fixture
+def local(
+    settings: Settings,
+    local_router: TraefikRouter,
+    local_deployer: ProcessDeployer,
+    model_directory: Callable[..., Path],
+) -> Local:
+    """A real Traefik before stand-ins."""
+    return Local(settings, local_router, local_deployer, model_directory)
+
+
+@pytest.fixture(params=["fake", "local"])
+def harness(request: pytest.FixtureRequest) -> Harness:
+    """Each router in turn."""
+    return Fake() if request.param == "fake" else request.getfixturevalue("local")
 
 
 @pytest.fixture

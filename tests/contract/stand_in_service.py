@@ -1,9 +1,11 @@
 """A small stand-in for the model service, with the same interface.
 
 Its directory holds ``release.json`` (`model`, `version`) and switches, looked at with every request:
-``refuses`` (at start: say the file's text and exit), ``not_ready``, ``no_metrics``; of predict: ``fails`` (it answers
-500), ``slow_s`` (it waits so many seconds), ``held`` (it waits until the file is gone), ``at_most`` (while so many are
-in flight, it answers 503), ``heard`` (it adds every request's headers, as a line of JSON).
+``refuses`` (at start: say the file's text and exit), ``not_ready``, ``no_metrics``, ``metrics`` (what it says instead
+of its own), ``counts`` (JSON: what its own metrics say besides, metric to a number or to numbers by upper bound),
+``recent`` (what it says of its latest predictions; without it, 404); of predict: ``fails`` (it answers 500), ``slow_s``
+(it waits so many seconds), ``held`` (it waits until the file is gone), ``at_most`` (while so many are in flight, it
+answers 503), ``heard`` (it adds every request's headers, as a line of JSON), ``says`` (its answer).
 """
 
 import argparse
@@ -13,9 +15,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from headrace import telemetry
 
@@ -33,9 +36,14 @@ class Service(ThreadingHTTPServer):
         self.statuses: Counter[int] = Counter()
         self.in_flight = 0
         self.lock = threading.Lock()
+        self.started_at = time.time()
 
     def switched(self, name: str) -> bool:
         return (self.directory / name).exists()
+
+    def text(self, name: str) -> str:
+        """Of a switch that is on."""
+        return (self.directory / name).read_text()
 
     def drain(self) -> None:
         """Take no new request, and end once none is in flight."""
@@ -57,6 +65,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(503 if self.server.switched("not_ready") else 200, b"{}")
         elif self.path == "/metrics" and not self.server.switched("no_metrics"):
             self._answer(200, self._metrics())
+        elif self.path == telemetry.RECENT_PATH and self.server.switched("recent"):
+            self._answer(200, self.server.text("recent").encode())
         else:
             self._answer(200 if self.path == "/v2/health/live" else 404, b"{}")
 
@@ -70,8 +80,10 @@ class Handler(BaseHTTPRequestHandler):
             status = self._status(headers, in_flight)
             with self.server.lock:
                 self.server.statuses[status] += 1
-            said = {**self.server.release, "path": self.path, "headers": headers}
-            self._answer(status, json.dumps(said).encode(), {"Retry-After": "1"} if status == 503 else {})
+            said = json.dumps({**self.server.release, "path": self.path, "headers": headers})
+            if self.server.switched("says"):
+                said = self.server.text("says")
+            self._answer(status, said.encode(), {"Retry-After": "1"} if status == 503 else {})
         finally:
             with self.server.lock:
                 self.server.in_flight -= 1
@@ -82,10 +94,10 @@ class Handler(BaseHTTPRequestHandler):
         if service.switched("heard"):
             with service.lock, (service.directory / "heard").open("a") as file:
                 file.write(json.dumps(headers) + "\n")
-        if service.switched("at_most") and in_flight > int((service.directory / "at_most").read_text()):
+        if service.switched("at_most") and in_flight > int(service.text("at_most")):
             return 503
         if service.switched("slow_s"):
-            time.sleep(float((service.directory / "slow_s").read_text()))
+            time.sleep(float(service.text("slow_s")))
         while service.switched("held"):
             time.sleep(0.01)
         return 500 if service.switched("fails") else 200
@@ -94,11 +106,16 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the log is for what matters."""
 
     def _metrics(self) -> bytes:
-        release = self.server.release
-        labels = f'{telemetry.MODEL}="{release["model"]}",{telemetry.VERSION}="{release["version"]}"'
+        service = self.server
+        if service.switched("metrics"):
+            return service.text("metrics").encode()
+        labels = f'{telemetry.MODEL}="{service.release["model"]}",{telemetry.VERSION}="{service.release["version"]}"'
         lines = [f"# TYPE {telemetry.REQUESTS} counter"]
-        for status, count in sorted(self.server.statuses.items()):
+        for status, count in sorted(service.statuses.items()):
             lines.append(f'{telemetry.REQUESTS}{{{labels},{telemetry.STATUS}="{status}"}} {float(count)}')
+        lines += [f"# TYPE {telemetry.STARTED} gauge", f"{telemetry.STARTED} {service.started_at}"]
+        for metric, value in (json.loads(service.text("counts")) if service.switched("counts") else {}).items():
+            lines += _family(metric, labels, value)
         return "\n".join([*lines, ""]).encode()
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
@@ -107,6 +124,18 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+def _family(metric: str, labels: str, value: Any) -> Iterator[str]:
+    """A counter, or with bounds a histogram; what labels it has besides the release's, say nothing."""
+    if isinstance(value, dict):
+        yield f"# TYPE {metric} histogram"
+        for bound, count in value.items():
+            yield f'{metric}_bucket{{{labels},le="{bound}"}} {float(count)}'
+        return
+    others = "".join(f',{name}="any"' for name in telemetry.LABELS[metric] if name not in telemetry.RELEASE_LABELS)
+    yield f"# TYPE {metric} counter"
+    yield f"{metric}{{{labels}{others}}} {float(value)}"
 
 
 def main() -> None:

@@ -1,63 +1,28 @@
 """The Router port: the fake, and a real Traefik in front of real processes."""
 
-import re
+import json
 import signal
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import pytest
 
 from headrace.adapters.local import traefik
-from headrace.adapters.local.process_deployer import ProcessDeployer
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.traefik_router import TraefikRouter
-from headrace.domain.rollout import Split
-from headrace.errors import Conflict, HeadraceError, IntegrityError, Unavailable, UsageError
-from headrace.ports import Route, Router
+from headrace.adapters.local.traefik_start import PREFIX
+from headrace.domain.evidence import Counts, Expected
+from headrace.domain.rollout import RolloutState, advanced, begin
+from headrace.domain.rollout_policy import RolloutPolicy, RolloutStep
+from headrace.domain.split import Split
+from headrace.errors import Conflict, HeadraceError, Unavailable, UsageError
+from headrace.ports import Route
 from headrace.settings import HOST, Settings
 from headrace.telemetry import ROLE_HEADER
 from tests.contract.conftest import MODEL, eventually
+from tests.contract.routers import Harness, Local
 from tests.contract.traffic import Traffic, ask, client, post, status
-from tests.fakes import FakeRouter, model_version
-
-Run = Callable[..., None]
-
-
-class Harness(Protocol):
-    """A router, and how to have versions for it."""
-
-    router: Router
-    run: Run
-
-
-class Fake:
-    def __init__(self) -> None:
-        self._urls: dict[str, dict[int, str]] = {}
-        self.router = FakeRouter(lambda model: self._urls.get(model, {}))
-
-    def run(self, *versions: int, model: str = MODEL) -> None:
-        self._urls.setdefault(model, {}).update({version: f"http://v{version}.invalid" for version in versions})
-
-
-class Local:
-    def __init__(self, router: TraefikRouter, deployer: ProcessDeployer, make: Callable[..., Path]) -> None:
-        self.router, self.deployer, self._make = router, deployer, make
-
-    def run(self, *versions: int, model: str = MODEL, **switches: str) -> None:
-        for version in versions:
-            self.deployer.start(model_version(version, model), self._make(version, model, **switches), timeout_s=60)
-
-
-@pytest.fixture
-def local(local_router: TraefikRouter, local_deployer: ProcessDeployer, model_directory: Callable[..., Path]) -> Local:
-    return Local(local_router, local_deployer, model_directory)
-
-
-@pytest.fixture(params=["fake", "local"])
-def harness(request: pytest.FixtureRequest) -> Harness:
-    return Fake() if request.param == "fake" else request.getfixturevalue("local")
 
 
 def test_model_without_a_route_has_none(harness: Harness) -> None:
@@ -72,6 +37,35 @@ def test_written_route_is_read_back_and_counts_generations(harness: Harness) -> 
     second = harness.router.write(MODEL, Split(3, 4, 10, previous=2), seen=1, note="try v4")
     assert harness.router.read(MODEL) == second == Route(MODEL, Split(3, 4, 10, previous=2), 2, "try v4")
     assert list(harness.router.models()) == [MODEL]
+
+
+def rollout() -> RolloutState:
+    """In its second window, with everything in it that could be lost on the way."""
+    counts = Counts(1200, 3, {0.005: 900, 0.1 + 0.2: 1199}, 1200, 1, 2, {1e-07: 4, 0.05: 800}, started_at=1.7e9 + 0.123)
+    policy = RolloutPolicy((RolloutStep(shadow_pct=100), RolloutStep(weight_pct=10)), approval=True, sticky=True)
+    expected = Expected(0.05, scores={0.05: -0.25, 0.1 + 0.2: 1 / 3}, disagreement=0.125)
+    state = begin(4, policy, expected, 1.7e9 + 1 / 3, (counts, counts))
+    return advanced(state, 1.7e9 + 2 / 3, (counts, counts), 'näher {{ env `HOME` }} }} — ✓\n\u2028"\\')
+
+
+def test_state_of_a_rollout_goes_with_the_split_and_is_read_back_equal(harness: Harness) -> None:
+    harness.run(3, 4)
+    written = harness.router.write(MODEL, Split(3, 4, 10), seen=0, note="", rollout=rollout())
+    assert written.rollout == rollout()
+    assert harness.router.read(MODEL) == written
+    # What is not written again is gone: the state is that of the split.
+    assert harness.router.write(MODEL, Split(3), seen=1, note="").rollout is None
+    assert harness.router.read(MODEL) == Route(MODEL, Split(3), 2)
+
+
+def test_refused_write_leaves_the_state_of_the_rollout(harness: Harness) -> None:
+    harness.run(3)
+    written = harness.router.write(MODEL, Split(3), seen=0, note="", rollout=rollout())
+    with pytest.raises(Conflict):
+        harness.router.write(MODEL, Split(3), seen=0, note="")
+    with pytest.raises(Unavailable):
+        harness.router.write(MODEL, Split(3, 4, 10), seen=1, note="")
+    assert harness.router.read(MODEL) == written
 
 
 def test_write_on_an_old_generation_conflicts_and_changes_nothing(harness: Harness) -> None:
@@ -99,7 +93,23 @@ def test_models_have_routes_of_their_own(harness: Harness) -> None:
     assert list(harness.router.models()) == ["flight", MODEL]
 
 
-def test_ten_changes_of_weight_lose_nothing_and_shares_follow(local: Local, record_property: Run) -> None:
+def test_route_of_the_older_form_is_read_and_goes_on_from_its_generation(local: Local) -> None:
+    local.run(3, 4)
+    local.router.write(MODEL, Split(3, 4, 10, previous=2), seen=0, note="")
+    first, _, rest = local.file.read_text().partition("\n")
+    record = json.loads(first.removeprefix(PREFIX))
+    assert record["schema_version"] == 2
+    del record["rollout"], record["split"]["shadow"], record["split"]["shadow_pct"], record["split"]["sticky"]
+    local.replace(f"{PREFIX}{json.dumps({**record, 'schema_version': 1})}\n{rest}")
+    assert local.router.read(MODEL) == Route(MODEL, Split(3, 4, 10, previous=2), 1)
+    assert local.router.drifted(MODEL) is None
+    written = local.router.write(MODEL, Split(3, shadow=4, shadow_pct=100), seen=1, note="", rollout=rollout())
+    assert local.router.read(MODEL) == written
+
+
+def test_ten_changes_of_weight_lose_nothing_and_shares_follow(
+    local: Local, record_property: Callable[..., None]
+) -> None:
     local.run(3, 4)
     local.router.write(MODEL, Split(3), seen=0, note="")
     with Traffic(local.router.url(MODEL), MODEL, pause_s=0.005) as traffic:
@@ -205,82 +215,6 @@ def test_everything_listens_on_loopback_only(local: Local, processes: Processes)
         listening = [c.laddr.ip for c in psutil.Process(state.pid).net_connections() if c.status == psutil.CONN_LISTEN]
         assert listening
         assert set(listening) == {HOST}
-
-
-def test_hand_edited_weights_are_told_and_put_right_by_a_write(local: Local, settings: Settings) -> None:
-    local.run(3, 4)
-    route = local.router.write(MODEL, Split(3, 4, 10), seen=0, note="")
-    assert local.router.drifted(MODEL) is None
-    file = traefik.dynamic_folder(settings) / f"{MODEL}.yml"
-    file.write_text(file.read_text().replace('"weight": 90', '"weight": 50').replace('"weight": 10', '"weight": 50'))
-    assert re.search("says v3 50 %, v4 50 %, but v3 90 %, v4 10 % was recorded", local.router.drifted(MODEL) or "")
-    assert local.router.read(MODEL) == route
-    local.router.write(MODEL, route.split, seen=1, note="put right")
-    assert local.router.drifted(MODEL) is None
-
-
-def test_write_right_after_an_edit_by_hand_waits_for_the_write_itself(local: Local, settings: Settings) -> None:
-    local.run(3, 4)
-    route = local.router.write(MODEL, Split(3, 4, 10), seen=0, note="")
-    file = traefik.dynamic_folder(settings) / f"{MODEL}.yml"
-    for _ in range(10):
-        text = file.read_text()
-        file.write_text(text.replace('"weight": 90', '"weight": 50').replace('"weight": 10', '"weight": 50'))
-        # Traefik still holds the wanted weights now. It would come to the edit, and to the write only after it.
-        route = local.router.write(MODEL, route.split, seen=route.generation, note="")
-        held = local.router._held(MODEL)
-        assert held is not None
-        assert held.generation == route.generation
-        assert [local.router.drifted(MODEL) for _ in range(20)] == [None] * 20
-
-
-def test_half_written_file_keeps_the_last_weights_and_a_write_puts_it_right(local: Local, settings: Settings) -> None:
-    local.run(3, 4)
-    route = local.router.write(MODEL, Split(3, 4, 10), seen=0, note="")
-    file = traefik.dynamic_folder(settings) / f"{MODEL}.yml"
-    with Traffic(local.router.url(MODEL), MODEL) as traffic:
-        # In one move: a file that is emptied first is, for that moment, a valid one without routes.
-        half = file.with_suffix(".half")
-        half.write_text(file.read_text()[:700])
-        half.replace(file)
-        assert "says no weights any more" in (local.router.drifted(MODEL) or "")
-        traffic.wait_for(50)
-        assert local.router.read(MODEL) == route
-        local.router.write(MODEL, Split(4), seen=1, note="")
-        traffic.mark()
-        traffic.wait_for(20)
-    assert traffic.lost == []
-    assert local.router.drifted(MODEL) is None
-
-
-def test_lost_record_is_an_error_that_says_what_to_do(local: Local, settings: Settings) -> None:
-    local.run(3)
-    local.router.write(MODEL, Split(3), seen=0, note="")
-    file = traefik.dynamic_folder(settings) / f"{MODEL}.yml"
-    whole = file.read_text()
-    newer = whole.replace('"schema_version": 1', '"schema_version": 2')
-    for text, match in (("", "no record"), (whole[:30], "can't be read"), (newer, "newer Headrace")):
-        file.write_text(text)
-        with pytest.raises(IntegrityError, match=match):
-            local.router.read(MODEL)
-        with pytest.raises(IntegrityError):
-            local.router.write(MODEL, Split(3), seen=1, note="")
-    file.unlink()
-    assert local.router.write(MODEL, Split(3), seen=0, note="").generation == 1
-
-
-def test_another_models_broken_file_is_named_when_it_stops_a_write(
-    local: Local, settings: Settings, processes: Processes
-) -> None:
-    local.run(3, 4)
-    local.router.write(MODEL, Split(3), seen=0, note="")
-    broken = traefik.dynamic_folder(settings) / "other.yml"
-    broken.write_text("http: [")
-    impatient = TraefikRouter(settings, processes, local.router._urls, timeout_s=1.0)
-    with pytest.raises(Unavailable, match=r"but v3 100 %.*other\.yml"):
-        impatient.write(MODEL, Split(4), seen=1, note="")
-    broken.unlink()
-    assert impatient.write(MODEL, Split(4), seen=2, note="").split == Split(4)
 
 
 def test_silent_proxy_is_unavailable_and_nothing_changes(

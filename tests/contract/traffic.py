@@ -79,9 +79,9 @@ class Traffic:
 
 
 @contextmanager
-def client(url: str) -> Iterator[http.client.HTTPConnection]:
+def client(url: str, timeout_s: float = 10.0) -> Iterator[http.client.HTTPConnection]:
     """A connection that is closed in the end."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=timeout_s)
     try:
         yield connection
     finally:
@@ -103,6 +103,16 @@ def post(
     """Status, and the version that answered; 0 when nobody says one."""
     status, answer = ask(connection, model, body, **headers)
     return status, answer["version"] if status == 200 else 0
+
+
+def visit(connection: http.client.HTTPConnection, model: str, cookie: str = "") -> tuple[int, str]:
+    """The version that answers a client with these cookies, and the cookie that the client is told to keep."""
+    headers = {"Content-Type": "application/json"} | ({"Cookie": cookie} if cookie else {})
+    connection.request("POST", f"/v1/models/{model}/predict", b'{"rows": []}', headers)
+    response = connection.getresponse()
+    answer = response.read()
+    assert response.status == 200, answer
+    return json.loads(answer)["version"], response.getheader("Set-Cookie") or ""
 
 
 def ask(

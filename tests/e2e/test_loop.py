@@ -257,21 +257,33 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(shell: Shell, argume
 
 
 def test_a_rollback_cuts_a_rollout_short(shell: Shell):
-    """A run is killed with its canary at 5 %; the operator takes the canary away; nothing of it stays."""
+    """The operator takes the canary away at 1 %; who drives it notices, and nothing of it stays."""
     run = shell.start("run", "flight_delay", "as_of=2013-10-01")
     assert run.stdout is not None
-    read_until(run.stdout, "v2 95 %, v3 5 %")
+    read_until(run.stdout, "v2 99 %, v3 1 %")
     shell.run("rollback", "flight_delay")
     assert model(shell)["weights"] == {"2": 100}
     said = run.stdout.read()
-    assert run.wait(60) == 5, said
-    assert "flight_delay" in said
+    assert run.wait(60) == 0, said
+    assert "v3 was taken back: rolled back by hand" in said
     assert set(model(shell)["endpoints"]) == {"1", "2"}
+    assert "rolled back by hand" in shell.run("rollout", "explain", "flight_delay").stdout
 
 
-def test_a_rollout_that_was_cut_short_goes_on_with_the_same_command(shell: Shell):
-    said = shell.run("run", "flight_delay", "as_of=2013-10-01").stderr
-    assert "goes on" in said
+def test_what_was_taken_back_is_tried_once_more_and_its_driver_killed(shell: Shell):
+    run = shell.start("rollout", "resume", "flight_delay")
+    assert run.stdout is not None
+    read_until(run.stdout, "v2 90 %, v3 10 %")
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait(30)
+    assert model(shell)["weights"] == {"2": 90, "3": 10}
+    assert shell.json("rollout", "status", "flight_delay")["rollout"]["phase"] == "running"
+
+
+def test_a_rollout_whose_driver_was_killed_goes_on_where_it_was(shell: Shell):
+    said = shell.run("rollout", "resume", "flight_delay").stderr
+    assert "v2 50 %, v3 50 %" in said
+    assert "shadows" not in said
     assert model(shell)["weights"] == {"3": 100}
     shell.run("rollback", "flight_delay")
     assert model(shell)["weights"] == {"2": 100}

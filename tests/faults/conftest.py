@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.domain.rollout import Split
+from headrace.domain.split import Split
 from tests.faults.house import MODEL, House, train
 
 ECHO = "echo"

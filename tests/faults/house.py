@@ -15,7 +15,7 @@ from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.scraped_metrics import ScrapedMetrics
 from headrace.adapters.local.traefik_router import TraefikRouter
 from headrace.documents import write_json
-from headrace.domain.rollout import Split
+from headrace.domain.split import Split
 from headrace.settings import HOST, Settings
 from tests import fakes
 from tests.conftest import free_ports

@@ -1,12 +1,11 @@
 """A release that gets a copy of the traffic and whose answers nobody reads: how it is, is nothing to the client."""
 
-import json
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
-from headrace.adapters.local import traefik, traefik_route
-from headrace.domain.rollout import Split
+from headrace.domain.split import Split
 from headrace.telemetry import ROLE_HEADER
 from tests.contract.conftest import eventually
 from tests.contract.traffic import Traffic, ask, client
@@ -23,34 +22,9 @@ overtake each other between these, one of them is not copied."""
 def watched(house: House) -> Iterator[House]:
     """With a model all of whose requests go to version 1, and as a copy to version 2."""
     house.stand_in(WATCHED, PRIMARY, SHADOW, heard="")
-    house.split(WATCHED, Split(PRIMARY))
-    mirror(house, {PRIMARY: 100})
+    house.split(WATCHED, Split(PRIMARY, shadow=SHADOW, shadow_pct=100))
     yield house
     house.forget(WATCHED)
-
-
-def mirror(house: House, weights: dict[int, int]) -> None:
-    """Put a mirror before the split in the file that the router wrote, in its style."""
-    path = traefik.dynamic_folder(house.settings) / f"{WATCHED}.yml"
-    first, _, rest = path.read_text().partition("\n")
-    configuration = json.loads(rest)
-    http = configuration["http"]
-    shadow, mirrored = f"{WATCHED}-shadow", f"{WATCHED}-mirrored"
-    # A service of its own for the role: requests that are pinned to this version are no shadow.
-    http["services"][shadow] = {**http["services"][f"{WATCHED}-v{SHADOW}"], "middlewares": [shadow]}
-    http["middlewares"][shadow] = {"headers": {"customRequestHeaders": {ROLE_HEADER: "shadow"}}}
-    http["services"][mirrored] = {"mirroring": {"service": WATCHED, "mirrors": [{"name": shadow, "percent": 100}]}}
-    http["routers"][WATCHED]["service"] = mirrored
-    new = path.with_suffix(".new")
-    new.write_text(f"{first}\n{json.dumps(configuration, indent=1)}\n")
-    new.replace(path)
-
-    def held() -> bool:
-        router = house.held_by_traefik()["routers"][f"{WATCHED}@file"]
-        return bool(router["service"] == mirrored and router["status"] == "enabled")
-
-    eventually(held)
-    assert traefik_route.held(house.held_by_traefik(), WATCHED).weights == weights
 
 
 def test_shadow_that_answers_nothing_delays_nobody(watched: House) -> None:
@@ -64,6 +38,28 @@ def test_shadow_that_answers_nothing_delays_nobody(watched: House) -> None:
     assert traffic.lost == []
     assert set(traffic.answered) == {PRIMARY}
     assert len(watched.heard(WATCHED, PRIMARY)) == traffic.total
+
+
+def test_shadow_that_hangs_for_long_piles_up_no_more_than_its_last_seconds(watched: House) -> None:
+    """Traefik gives a copy up after 5 s: what it holds is bounded, however long the shadow hangs."""
+    process = watched.process(f"{WATCHED}-v{SHADOW}")
+    assert process
+    held = watched.directory(WATCHED, SHADOW) / "held"
+    held.touch()
+
+    def count(status: str) -> int:
+        return sum(one.status == status for one in process.net_connections())
+
+    try:
+        with Traffic(watched.url, WATCHED, client_count=2, pause_s=0.3) as traffic:
+            # More have been given up than are waited for: from here on as many go as come.
+            eventually(lambda: count(psutil.CONN_CLOSE_WAIT) > count(psutil.CONN_ESTABLISHED) > 1)
+        # And without new ones, none is left; a health check may be.
+        eventually(lambda: count(psutil.CONN_ESTABLISHED) <= 1)
+    finally:
+        held.unlink()
+    assert traffic.lost == []
+    assert set(traffic.answered) == {PRIMARY}
 
 
 def test_dead_shadow_harms_nobody(watched: House) -> None:
@@ -97,8 +93,7 @@ def test_shadow_is_told_that_it_is_one_and_hears_every_request_once(watched: Hou
 
 def test_canary_that_dies_behind_a_mirror_costs_no_more_and_nothing_is_copied_twice(watched: House) -> None:
     watched.stand_in(WATCHED, CANARY)
-    watched.split(WATCHED, Split(PRIMARY, CANARY, 50))
-    mirror(watched, {PRIMARY: 50, CANARY: 50})
+    watched.split(WATCHED, Split(PRIMARY, CANARY, 50, shadow=SHADOW, shadow_pct=100))
     canary = watched.process(f"{WATCHED}-v{CANARY}")
     assert canary
     with Traffic(watched.url, WATCHED) as traffic:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headrace.domain.rollout import Split
+from headrace.domain.split import Split
 from tests.contract.conftest import eventually
 from tests.contract.traffic import Traffic, client, post, status
 from tests.faults import raw

@@ -1,88 +1,22 @@
-"""A rollout through the ports: who gets traffic when, and what is left when it goes wrong."""
+"""A rollout through the ports: who gets traffic when, who is champion, and what is left when it goes wrong."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from headrace.domain.rollout import RolloutPolicy, RolloutStep, Split
-from headrace.errors import Conflict, Unavailable
-from headrace.ports import Platform
-from headrace.steps.deploy import Clock, roll_out
-from tests import fakes
+from headrace.domain.lineage import ModelVersion
+from headrace.domain.split import Split
+from headrace.errors import Unavailable
+from headrace.steps import driver
+from tests.unit.rollout_parts import MODEL, Behaviour
+from tests.unit.rollout_world import POLICY, World, check_end
 
-MODEL = "flight_delay"
-POLICY = RolloutPolicy(
-    steps=(RolloutStep(5, 1.0), RolloutStep(50, 1.0), RolloutStep(100, 0)),
-    probe_count=5,
-    max_error_share=0.01,
-    ready_timeout_s=10,
-    step_timeout_s=30,
+BAD = Behaviour(errors=0.5)
+SHADOW, ONE, TEN, HALF = (
+    Split(1, shadow=2, shadow_pct=100),
+    *(Split(1, canary=2, canary_pct=pct) for pct in (1, 10, 50)),
 )
-
-
-@dataclass
-class World:
-    """A platform of fakes in which versions can be registered and made to fail."""
-
-    folder: Path
-    status: dict[int, int] = field(default_factory=dict)
-    silent: set[int] = field(default_factory=set)
-    now: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.registry = fakes.FakeModelRegistry(self.folder / "registry")
-        self.deployer = fakes.FakeDeployer()
-        self.router = fakes.FakeRouter(lambda m: {e.version: e.url for e in self.deployer.running(m)})
-        self.metrics = fakes.FakeMetricsSource()
-        self.prober = fakes.FakeProber(self.answer)
-
-    def answer(self, model: str, version: int | None) -> int:
-        number = version if version is not None else self.deployer.running(model)[-1].version
-        status = self.status.get(number, 200)
-        if number not in self.silent:
-            self.metrics.answer(model, number, status=status)
-        return status
-
-    @property
-    def platform(self) -> Platform:
-        return Platform(
-            root=self.folder,
-            home=self.folder / "home",
-            environment="test",
-            code_version=lambda model: fakes.lineage().code,
-            data=fakes.FakeDataStore({}),
-            features=fakes.FakeFeatureStore({}),
-            registry=self.registry,
-            deployer=self.deployer,
-            router=self.router,
-            metrics=self.metrics,
-            prober=self.prober,
-        )
-
-    @property
-    def clock(self) -> Clock:
-        def sleep(seconds: float) -> None:
-            self.now += seconds
-
-        return Clock(lambda: self.now, sleep)
-
-    def register(self, **switches: str):
-        number = len(self.registry.versions(MODEL)) + 1
-        directory = fakes.model_directory(self.folder / f"made-{number}", MODEL, number, **switches)
-        (directory / "golden.json").write_text(json.dumps({"rows": [{"x": 1}]}))
-        if number not in self.silent:
-            self.metrics.serve(MODEL, number)
-        return self.registry.register(fakes.lineage(run_key=f"k{number}"), directory)
-
-    def deploy(self, version):
-        return roll_out(self.platform, version, POLICY, self.clock)
-
-    @property
-    def splits(self) -> list[Split]:
-        return [route.split for route in self.router.history]
 
 
 @pytest.fixture
@@ -96,62 +30,69 @@ def serving(world: World) -> World:
     return world
 
 
+def begin(world: World, version: ModelVersion) -> None:
+    """As a driver does that is killed right after."""
+    directory = world.platform.model_directory(version)
+    world.deployer.start(version, directory, 1)
+    driver.begin(world.platform, MODEL, version.version, directory, POLICY, world.clock)
+
+
 def test_the_first_version_gets_all_traffic_once_it_answers(world: World):
     done = world.deploy(world.register())
     assert done.finished
     assert world.splits == [Split(1)]
-    assert world.registry.alias(MODEL, "champion") == 1
+    assert world.champions == [1]
     assert world.registry.rollout(MODEL, 1) == "finished"
 
 
 def test_a_first_version_that_answers_with_errors_is_never_routed(world: World):
-    world.status[1] = 500
-    done = world.deploy(world.register())
+    done = world.deploy(world.register(Behaviour(errors=1.0)))
     assert not done.finished
-    assert "errors" in done.reason
+    assert "50 of 50" in done.reason
     assert world.splits == []
-    assert world.registry.alias(MODEL, "champion") is None
-    assert list(world.deployer.running(MODEL)) == []
+    assert world.champions == []
+    assert world.running == set()
+    assert world.registry.rollout(MODEL, 1) == f"taken back: {done.reason}"
 
 
 def test_a_good_version_climbs_the_steps_and_becomes_champion(serving: World):
     version = serving.register()
     serving.registry.set_alias(MODEL, "challenger", 2)
     assert serving.deploy(version).finished
-    assert serving.splits[1:] == [Split(1, 2, 5), Split(1, 2, 50), Split(2, previous=1)]
-    assert serving.registry.alias(MODEL, "champion") == 2
+    assert serving.splits[1:] == [SHADOW, ONE, TEN, HALF, Split(2, previous=1)]
+    assert serving.champions == [1, 2]
     assert serving.registry.alias(MODEL, "challenger") is None
-    assert [e.version for e in serving.deployer.running(MODEL)] == [1, 2], "the old one stays for a rollback"
+    assert serving.running == {1, 2}, "the old one stays for a rollback"
+    check_end(serving)
 
 
-def test_each_step_is_held_for_its_time(serving: World):
-    serving.deploy(serving.register())
-    assert serving.now >= 2.0
-
-
-def test_a_version_with_errors_is_taken_back_at_its_first_step(serving: World):
-    serving.status[2] = 500
-    done = serving.deploy(serving.register())
+def test_a_bad_version_is_stopped_and_recorded(serving: World):
+    done = serving.deploy(serving.register(BAD))
     assert not done.finished
-    assert serving.splits[1:] == [Split(1, 2, 5), Split(1)]
-    assert serving.registry.alias(MODEL, "champion") == 1
-    assert serving.registry.rollout(MODEL, 2).startswith("taken back: ")
-    assert [e.version for e in serving.deployer.running(MODEL)] == [1]
+    assert serving.splits[1:] == [SHADOW, Split(1)]
+    assert serving.champions == [1]
+    assert serving.registry.rollout(MODEL, 2) == f"taken back: {done.reason}"
+    assert serving.running == {1}
 
 
-def test_a_version_without_evidence_is_taken_back_at_the_deadline(serving: World):
-    serving.silent.add(2)
-    done = serving.deploy(serving.register())
-    assert not done.finished
-    assert "no evidence" in done.reason
-    assert serving.now >= POLICY.step_timeout_s
-    assert serving.router.read(MODEL).split == Split(1)
+@pytest.mark.parametrize("behaviour", [Behaviour(), BAD])
+def test_a_rollout_leaves_a_page_and_its_looks(serving: World, behaviour: Behaviour):
+    serving.deploy(serving.register(behaviour))
+    state = serving.route.rollout
+    assert state is not None
+    kept = serving.folder / "registry" / "e2" / "rollout"
+    assert sorted(path.name for path in kept.iterdir()) == ["looks.json", "rollout.html"]
+    assert len(json.loads((kept / "looks.json").read_text())) == len(serving.looks)
+    assert "<html" in (kept / "rollout.html").read_text()
+    folder = serving.folder / "home" / "rollouts" / MODEL
+    assert [path.name for path in folder.iterdir()] == [state.key], "no half of a file is left"
 
 
 def test_a_version_that_does_not_start_leaves_everything_as_it_was(serving: World):
     with pytest.raises(Unavailable, match="stopped while it started"):
         serving.deploy(serving.register(refuses="no such file"))
     assert serving.splits == [Split(1)]
+    assert serving.running == {1}
 
 
 def test_deploying_twice_changes_nothing(serving: World):
@@ -160,62 +101,66 @@ def test_deploying_twice_changes_nothing(serving: World):
     before = serving.splits
     assert serving.deploy(version).finished
     assert serving.splits == before
+    assert serving.champions == [1, 2]
+
+
+def test_a_finished_version_is_deployed_again_while_a_newer_one_is_tried(serving: World):
+    first = serving.registry.version(MODEL, 1)
+    begin(serving, serving.register())
+    assert serving.deploy(first).finished
+    assert serving.route.split == SHADOW
+    assert serving.running == {1, 2}
 
 
 def test_a_rollout_that_was_cut_off_goes_on_where_it_was(serving: World):
     version = serving.register()
-    serving.deployer.start(version, serving.folder / "made-2", 1)
-    route = serving.router.read(MODEL)
-    serving.router.write(MODEL, Split(1, 2, 50), route.generation, "then the driver was killed")
+    begin(serving, version)
     assert serving.deploy(version).finished
-    assert serving.splits[2:] == [Split(2, previous=1)]
+    assert serving.splits[1:] == [SHADOW, ONE, TEN, HALF, Split(2, previous=1)]
 
 
-def test_a_newer_version_takes_the_place_of_an_unfinished_one(serving: World):
-    second = serving.register()
-    serving.deployer.start(second, serving.folder / "made-2", 1)
-    route = serving.router.read(MODEL)
-    serving.router.write(MODEL, Split(1, 2, 50), route.generation, "then the driver was killed")
-    assert serving.deploy(serving.register()).finished
-    assert serving.router.read(MODEL).split == Split(3, previous=1)
-    assert [e.version for e in serving.deployer.running(MODEL)] == [1, 3]
-
-
-def test_a_version_older_than_the_way_back_is_stopped(serving: World):
-    for _ in range(2):
-        serving.deploy(serving.register())
-    assert [e.version for e in serving.deployer.running(MODEL)] == [2, 3]
-
-
-def test_somebody_elses_write_stops_the_rollout_and_is_kept(serving: World):
-    version = serving.register()
-
-    def interfere(model: str, number: int | None) -> int:
-        route = serving.router.read(model)
-        if route.split.canary == 2:
-            serving.router.write(model, Split(1), route.generation, "by hand")
-        return World.answer(serving, model, number)
-
-    answer: Callable[[str, int | None], int] = interfere
-    serving.prober._answer = answer
-    with pytest.raises(Conflict):
+def test_what_was_taken_back_and_not_recorded_is_recorded_and_not_tried_again(serving: World):
+    version = serving.register(BAD)
+    serving.failing["registry.record_rollout"] = Unavailable("MLflow does not answer")
+    with pytest.raises(Unavailable, match=r"taken back \(errors: .* but it is not recorded"):
         serving.deploy(version)
-    assert serving.router.read(MODEL).note == "by hand"
-    assert serving.registry.alias(MODEL, "champion") == 1
-
-
-def test_a_process_that_restarted_is_not_taken_for_evidence(serving: World):
-    version = serving.register()
-    calls = iter(range(100))
-
-    def restart_midway(model: str, number: int | None) -> int:
-        serving.metrics.answer(model, 2)
-        if next(calls) == 2:
-            serving.metrics.silence(model, 2)
-            serving.metrics.serve(model, 2)
-            serving.metrics.answer(model, 2, count=-1)
-        return 200
-
-    serving.prober._answer = restart_midway
+    serving.failing.clear()
+    before = serving.splits
     assert not serving.deploy(version).finished
-    assert serving.router.read(MODEL).split == Split(1)
+    assert serving.splits == before
+    assert (serving.registry.rollout(MODEL, 2) or "").startswith("taken back: errors")
+    check_end(serving)
+
+
+def test_what_finished_while_the_registry_was_down_is_made_champion_by_the_next_run(serving: World):
+    version = serving.register()
+    serving.failing["registry.set_alias"] = Unavailable("MLflow does not answer")
+    with pytest.raises(Unavailable, match="v2 answers all requests, but it is not recorded"):
+        serving.deploy(version)
+    serving.failing.clear()
+    assert serving.deploy(version).finished
+    assert serving.champions == [1, 2]
+    check_end(serving)
+
+
+def test_champion_is_put_right_by_the_next_rollout_when_its_own_driver_never_came_back(serving: World):
+    serving.failing["registry.set_alias"] = Unavailable("MLflow does not answer")
+    with pytest.raises(Unavailable):
+        serving.deploy(serving.register())
+    serving.failing.clear()
+    assert not serving.deploy(serving.register(BAD)).finished
+    assert serving.champions == [1, 2]
+    check_end(serving)
+
+
+@pytest.mark.parametrize("behaviour", [BAD, Behaviour()])
+def test_a_version_that_was_taken_back_by_evidence_or_by_hand_is_not_tried_again(serving: World, behaviour: Behaviour):
+    version = serving.register(behaviour)
+    if serving.deploy(version).finished:
+        serving.roll_back()
+    before, recorded, starts = serving.splits, serving.registry.rollout(MODEL, 2), serving.calls["deployer.start"]
+    assert not serving.deploy(version).finished
+    assert serving.splits == before
+    assert serving.registry.rollout(MODEL, 2) == recorded
+    assert serving.calls["deployer.start"] == starts
+    check_end(serving)

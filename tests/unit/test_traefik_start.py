@@ -8,7 +8,10 @@ import pytest
 
 from headrace.adapters.local import locks, traefik_start
 from headrace.adapters.local.traefik_route import render
-from headrace.domain.rollout import Split
+from headrace.domain.evidence import Expected
+from headrace.domain.rollout import begin
+from headrace.domain.rollout_policy import RolloutPolicy, RolloutStep
+from headrace.domain.split import Split
 from headrace.ports import Route
 
 URLS = {3: "http://127.0.0.1:1", 4: "http://127.0.0.1:2"}
@@ -41,6 +44,17 @@ def test_changed_file_is_what_was_written_again(folder: Path, capsys: pytest.Cap
     assert started(folder) == text(5)
     assert "flight.yml was changed by hand: put back as generation 5" in capsys.readouterr().err
     assert [path.name for path in (folder / "dynamic").iterdir()] == ["flight.yml"]
+
+
+def test_mirror_and_the_state_of_a_rollout_are_put_back_as_well(folder: Path):
+    policy = RolloutPolicy((RolloutStep(shadow_pct=100),))
+    state = begin(4, policy, Expected(0.05, scores={0.5: 0.1}), 1.5, (None, None))
+    written = render(Route("flight", Split(3, shadow=4, shadow_pct=100), 6, "it begins — {{ x }}", state), URLS)
+    (folder / "written" / "flight.yml").write_text(written, encoding="utf-8")
+    for broken in (written.replace('"service": "flight-mirrored"', '"service": "flight"'), written[:200]):
+        assert broken != written
+        (folder / "dynamic" / "flight.yml").write_text(broken, encoding="utf-8")
+        assert started(folder) == written
 
 
 def test_unchanged_file_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]):

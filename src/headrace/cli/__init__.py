@@ -18,6 +18,7 @@ _COMMANDS = {
     "up": ("headrace.cli.up", "Put models in service on this machine; changes nothing when they are"),
     "down": ("headrace.cli.up", "Stop everything that `up` started"),
     "run": ("headrace.cli.run", "Run the pipeline: prepare, train, evaluate, register, deploy"),
+    "rollout": ("headrace.cli.rollout", "See and steer the rollout of a new version"),
     "rollback": ("headrace.cli.run", "Give all traffic back to an earlier version, at once"),
     "status": ("headrace.cli.status", "What runs, which version answers, and the last verdict"),
     "doctor": ("headrace.cli.doctor", "Check this machine: OK, WARN or FAIL with the fix"),
@@ -25,7 +26,7 @@ _COMMANDS = {
     "models": ("headrace.cli.registry", "List the models and their registered versions"),
     "lineage": ("headrace.cli.registry", "What made a version: code, data, parameters, features, environment"),
     "logs": ("headrace.cli.logs", "Show the logs of the platform and the services"),
-    "open": ("headrace.cli.logs", "Open the MLflow page, the last report or the API page in a browser"),
+    "open": ("headrace.cli.logs", "Open the MLflow page, the last report or rollout, or the API page in a browser"),
     "completion": ("headrace.cli.completion", "Print the completion script of a shell"),
 }
 

@@ -10,6 +10,7 @@ import click
 from headrace import configuration
 from headrace.cli.output import data, json_option
 from headrace.cli.session import Session, session
+from headrace.cli.traffic import holder
 from headrace.errors import HeadraceError
 from headrace.settings import HOST, variable
 
@@ -134,6 +135,13 @@ def _models(here: Session) -> Iterator[Finding]:
         level, fix = ("WARN" if down else "FAIL", f"headrace up {name}") if lacking else ("OK", "")
         text = f"v{lacking} has traffic and is not ready" if lacking else f"v{route.split.stable} is in service"
         yield Finding(level, name, text, fix)
+        drifted = here.platform.router.drifted(name)
+        if drifted:
+            # What is read back is what was recorded, so to write it again changes nothing else.
+            yield Finding("FAIL", name, drifted, f"headrace up {name} puts back what was recorded")
+        if route.rollout is not None and route.rollout.active and holder(here, name) is None:
+            text = f"v{route.rollout.version} is being tried and nobody drives it, or would take it back"
+            yield Finding("WARN", name, text, f"headrace rollout resume {name}")
 
 
 _CHECKS = (_versions, _disk, _ports, _processes, _listeners, _models)

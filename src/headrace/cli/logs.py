@@ -54,11 +54,11 @@ def _show_new(name: str, path: Path, place: int, named: bool) -> int:
 
 
 @click.command("open")
-@click.argument("what", type=click.Choice(["mlflow", "report", "api"]))
+@click.argument("what", type=click.Choice(["mlflow", "report", "rollout", "api"]))
 @click.argument("model", required=False)
 @click.option("--print", "only_print", is_flag=True, help="Print the address and open nothing.")
 def open_command(what: str, model: str | None, only_print: bool) -> None:
-    """Open the MLflow page, the last report of MODEL, or the API page of its champion, in a browser."""
+    """Open the MLflow page, the last report or rollout of MODEL, or the API page of its champion, in a browser."""
     here = session()
     address = _address(here, what, here.model(model or here.settings.models[0]))
     click.echo(address)
@@ -72,8 +72,26 @@ def _address(here: Session, what: str, model: str) -> str:
             return here.settings.tracking_uri
         case "report":
             return f"file://{here.report(model)}"
+        case "rollout":
+            return f"file://{_rollout_page(here, model)}"
     route = here.platform.router.read(model)
     running = {e.version: e.url for e in here.platform.deployer.running(model)}
     if route is None or route.split.stable not in running:
         raise UsageError(f"{model} is not in service: headrace up {model}")
     return f"{running[route.split.stable]}/docs"
+
+
+def _rollout_page(here: Session, model: str) -> Path:
+    """The page of the last rollout, as it stands now."""
+    from headrace.learning import rollout_page
+
+    route = here.platform.router.read(model)
+    if route is None or route.rollout is None:
+        raise UsageError(f"{model} has had no rollout yet")
+    state = route.rollout
+    page = here.settings.home / "rollouts" / model / state.key / "rollout.html"
+    if state.active or not page.exists():
+        page.parent.mkdir(parents=True, exist_ok=True)
+        looks = here.platform.journal.looks(model, state.key)
+        page.write_text(rollout_page.render(model, state, looks), encoding="utf-8")
+    return page

@@ -1,5 +1,7 @@
 """`headrace run` and `headrace rollback`."""
 
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,33 +9,43 @@ import click
 
 from headrace.cli.output import Steps, data, dry_run_option, json_option, talk
 from headrace.cli.session import Session, session
+from headrace.cli.traffic import by_option, change, note, route_of, settle_by_hand
 from headrace.documents import plain, read_json
 from headrace.domain.lineage import ModelVersion
 from headrace.domain.request import TrainingRequest
-from headrace.domain.rollout import Split, describe, rolled_back
-from headrace.errors import Conflict, UsageError
+from headrace.domain.rollout import ended
+from headrace.domain.split import Split, describe, rolled_back
+from headrace.errors import Unavailable, UsageError
 from headrace.ports import Route
 from headrace.steps.handover import PLAN, REPORT, ROLLOUT, VERDICT, Plan, Rollout
 
 NOT_PROMOTED = 7
-_SWAPS = 5
 
 
 @click.command("run")
 @click.argument("model")
 @click.argument("overrides", nargs=-1)
 @click.option("--reason", default="asked for by hand", show_default=True, help="Recorded with the run.")
+@click.option("--approve", is_flag=True, help="Before 100 %, wait for headrace rollout promote MODEL --by NAME.")
 @click.option("--require-promotion", is_flag=True, help="Exit 7 unless the new version ends up with all traffic.")
 @dry_run_option
 @json_option
 def run_command(
-    model: str, overrides: tuple[str, ...], reason: str, require_promotion: bool, dry_run: bool, as_json: bool
+    model: str,
+    overrides: tuple[str, ...],
+    reason: str,
+    approve: bool,
+    require_promotion: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Run the pipeline of MODEL, with Hydra OVERRIDES of conf/MODEL.yaml such as as_of=2013-07-01 train.max_iter=300.
 
     The same inputs twice do nothing: the version, or the refusal, that answers for them is named.
     """
     here = session()
+    if approve:
+        overrides = (*overrides, "rollout.approval=true")
     request = TrainingRequest(here.model(model), overrides, reason)
     if dry_run:
         _explain(here, request, as_json)
@@ -76,7 +88,8 @@ def _answered(here: Session, plan: Plan, steps: Steps) -> dict[str, Any] | None:
             outcome = _finish(here, plan, version, steps)
         route = here.platform.router.read(model)
         in_service = route is not None and route.split.stable == version.version
-        where = "it is in service" if in_service else f"its rollout: {outcome}; headrace rollback puts it back"
+        put_back = f"headrace rollback {model} --to {version.version} gives it all traffic"
+        where = "it is in service" if in_service else f"its rollout: {outcome}; {put_back}"
         summary = f"Nothing to do: {model} v{version.version} answers for these inputs already ({where})."
         return {"model": model, "version": version.version, "in_service": in_service, "summary": summary}
     judged = registry.verdict(model, plan.run_key)
@@ -89,7 +102,8 @@ def _answered(here: Session, plan: Plan, steps: Steps) -> dict[str, Any] | None:
 
 def _finish(here: Session, plan: Plan, version: ModelVersion, steps: Steps) -> str:
     from headrace import running
-    from headrace.steps.deploy import Clock, roll_out
+    from headrace.steps.deploy import roll_out
+    from headrace.steps.watching import Clock
 
     talk(f"{plan.request.model} v{version.version} is registered, but its rollout has not ended: it goes on")
     with running.heard_by(steps.follow):
@@ -122,6 +136,7 @@ def _outcome(folder: Path, model: str) -> dict[str, Any]:
                 talk(f"  {reason.rule}: {reason.sentence}")
     if rollout and not rollout.finished:
         talk(f"v{rollout.version} was taken back: {rollout.reason}", fg="yellow")
+        talk(f"  why        headrace rollout explain {model}")
     talk(f"  report     file://{report}")
     return result
 
@@ -143,65 +158,67 @@ def _explain(here: Session, request: TrainingRequest, as_json: bool) -> None:
 @click.command("rollback")
 @click.argument("model")
 @click.option("--to", type=int, help="The version to go back to; the previous one when not given.")
+@by_option
 @dry_run_option
 @json_option
-def rollback_command(model: str, to: int | None, dry_run: bool, as_json: bool) -> None:
+def rollback_command(model: str, to: int | None, by: str, dry_run: bool, as_json: bool) -> None:
     """Give all traffic of MODEL back to the version before, at once: it still runs.
 
-    Works during a rollout too, which then ends.
+    During a rollout that is the version beside the new one, and the rollout ends.
     """
+    began = time.perf_counter()
     here = session()
     name = here.model(model)
     if dry_run:
-        route = _route(here, name)
-        talk(f"{name}: {describe(route.split.weights)} would become {describe(_target(route, to).weights)}")
+        route = route_of(here, name)
+        talk(f"{name}: {describe(route.split)} would become {describe(_target(route, to))}")
         return
-    before, written = _go_back(here, name, to)
-    talk(f"{name}: {describe(written.split.weights)}", bold=True)
-    here.platform.registry.set_alias(name, "champion", written.split.stable)
-    if before.split.canary is not None and before.split.canary != written.split.stable:
-        here.platform.deployer.stop(name, before.split.canary)
+    reason = f"rolled back by hand ({by})"
+    before, written = change(here, name, partial(_write_back, here, to, reason))
+    took = "already" if written is before else f"switched in {time.perf_counter() - began:.2f} s"
+    talk(f"{name}: {describe(written.split)}, {took}", bold=True)
+    if before.rollout is not None and before.rollout.active and written.rollout is not None:
+        note(here, before, before.rollout, "take back", reason)
+        settle_by_hand(here, written, written.rollout)
+    _move_champion(here, name, written.split.stable)
     if as_json:
         data(plain(written))
 
 
-def _route(here: Session, model: str) -> Route:
-    route = here.platform.router.read(model)
-    if route is None:
-        raise UsageError(f"{model} is not in service, so there is nothing to go back from: headrace up {model}")
-    return route
+def _move_champion(here: Session, model: str, version: int) -> None:
+    try:
+        here.platform.registry.set_alias(model, "champion", version)
+    except Unavailable as failed:
+        raise Unavailable(
+            f"v{version} of {model} has the traffic, but is not champion yet ({failed}); "
+            f"later, headrace rollback {model} --to {version} makes it so"
+        ) from failed
 
 
 def _target(route: Route, to: int | None) -> Split:
-    split = rolled_back(route.split, to)
-    if split is None:
-        lacks = "no version before" if to is None else "nothing to go back from"
+    name, split = route.model, route.split
+    if to is not None and to == split.tried:
+        raise UsageError(f"v{to} is being tried, so it is nothing to go back to: headrace rollout promote {name}")
+    if to == split.stable and split.tried is None:
+        return split  # what is there already; the registry may not have heard of it
+    back = rolled_back(split, to)
+    if back is None:
         raise UsageError(
-            f"{route.model} answers with v{route.split.stable} and has {lacks}; "
-            "headrace models lists what --to can name"
+            f"{name} answers with v{split.stable} and has no version before; "
+            f"headrace models {name} lists what --to can name"
         )
-    return split
+    return back
 
 
-def _go_back(here: Session, model: str, to: int | None) -> tuple[Route, Route]:
-    """Write the earlier split; no lock, so that a rollout can be cut short: its driver loses the next swap.
-
-    Returns:
-        The routes before and after.
-
-    Raises:
-        Conflict: the weights changed under our hands again and again.
-    """
-    platform = here.platform
-    left = _SWAPS
-    while True:
-        before = _route(here, model)
-        split = _target(before, to)
-        if split.stable not in {endpoint.version for endpoint in platform.deployer.running(model) if endpoint.ready}:
-            here.start_again(model, split.stable)
-        try:
-            return before, platform.router.write(model, split, before.generation, "rolled back by hand")
-        except Conflict:
-            left -= 1
-            if not left:
-                raise
+def _write_back(here: Session, to: int | None, reason: str, before: Route) -> tuple[Route, Route]:
+    """Write the earlier split, with the rollout that it ends; the routes before and after."""
+    split = _target(before, to)
+    if split == before.split:
+        return before, before
+    running = {endpoint.version for endpoint in here.platform.deployer.running(before.model) if endpoint.ready}
+    if split.stable not in running:
+        here.start_again(before.model, split.stable)
+    state = before.rollout
+    if state is not None and state.active:
+        state = ended(state, "taken back", reason)
+    return before, here.platform.router.write(before.model, split, before.generation, reason, state)

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from headrace import bootstrap, configuration
 from headrace import settings as environment
 from headrace.errors import DataError, Unavailable
@@ -97,5 +99,7 @@ class Session:
 
 
 def session() -> Session:
-    """The session of this command."""
-    return Session(environment.read())
+    """The session of this command: the one that its caller gave it, else that of the environment."""
+    context = click.get_current_context(silent=True)
+    given = context.find_object(Session) if context else None
+    return given or Session(environment.read())

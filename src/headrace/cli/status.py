@@ -8,7 +8,7 @@ from headrace import configuration
 from headrace.cli.output import data, json_option, table
 from headrace.cli.session import Session, session
 from headrace.documents import read_json
-from headrace.domain.rollout import describe
+from headrace.domain.split import describe
 from headrace.ports import Route
 from headrace.steps.handover import VERDICT
 
@@ -30,7 +30,7 @@ def status_command(as_json: bool) -> None:
     click.echo()
     for model in seen["models"]:
         click.echo(click.style(model["model"], bold=True))
-        for name in ("traffic", "versions", "note", "verdict"):
+        for name in ("traffic", "versions", "drift", "rollout", "note", "verdict"):
             if model[name]:
                 click.echo(f"  {name:<9} {model[name]}")
 
@@ -48,22 +48,33 @@ def _model(here: Session, name: str) -> dict[str, Any]:
     folder = here.last_run(name)
     return {
         "model": name,
-        "traffic": describe(route.split.weights) if route else "not in service: headrace up " + name,
+        "traffic": describe(route.split) if route else "not in service: headrace up " + name,
         "weights": route.split.weights if route else {},
         "champion": route.split.stable if route else None,
         "versions": ", ".join(
             f"v{e.version} {_role(route, e.version)}{'' if e.ready else ', NOT READY'}" for e in endpoints
         ),
         "endpoints": {e.version: {"url": e.url, "ready": e.ready} for e in endpoints},
+        "drift": here.platform.router.drifted(name) or "" if route else "",
+        "rollout": _rollout(route) if route else "",
         "note": route.note if route else "",
         "verdict": _verdict(folder) if folder else "",
     }
 
 
+def _rollout(route: Route) -> str:
+    state = route.rollout
+    if state is None:
+        return ""
+    where = f"at {state.current.describe()}" if state.active else state.phase
+    return f"v{state.version} {where}: {state.reason}"
+
+
 def _role(route: Route | None, version: int) -> str:
     if route is None:
         return "unrouted"
-    roles = {route.split.previous: "to go back to", route.split.canary: "canary", route.split.stable: "champion"}
+    roles = {route.split.previous: "to go back to", route.split.shadow: "shadow"}
+    roles |= {route.split.canary: "canary", route.split.stable: "champion"}
     return roles.get(version, "unrouted")
 
 

@@ -8,8 +8,8 @@ import click
 from headrace.cli.output import Steps, dry_run_option, talk
 from headrace.cli.run import run_pipeline
 from headrace.cli.session import Session, session
+from headrace.cli.traffic import change, holder
 from headrace.domain.request import TrainingRequest
-from headrace.ports import Route
 from headrace.settings import HOST
 
 
@@ -57,26 +57,26 @@ def _stage(here: Session, model: str) -> str:
 
 
 def _heal(here: Session, steps: Steps, model: str) -> bool:
-    """Start releases that should run and do not; whether there were any."""
+    """Start releases that should run and do not, and put back weights that somebody changed; whether it had to."""
     route = here.platform.router.read(model)
     if route is None:
         return False
     ready = {endpoint.version for endpoint in here.platform.deployer.running(model) if endpoint.ready}
-    lacking = [version for version in _wanted(route) if version not in ready]
+    lacking = sorted(route.split.versions - ready)
     for version in lacking:
         with steps.doing("heal") as say:
             here.laptop.wait(lambda _: None)
             here.start_again(model, version)
             say(f"{model} v{version} is ready again")
-    if lacking:
+    drifted = here.platform.router.drifted(model)
+    if lacking or drifted:
+        here.laptop.wait(lambda _: None)
         # Its port may be a new one: the proxy has to hear of it.
-        here.platform.router.write(model, route.split, route.generation, "releases were started again")
-    return bool(lacking)
-
-
-def _wanted(route: Route) -> list[int]:
-    split = route.split
-    return [version for version in (split.stable, split.canary, split.previous) if version is not None]
+        note = f"put right: {drifted}" if drifted else "releases were started again"
+        change(here, model, lambda now: here.platform.router.write(model, now.split, now.generation, note, now.rollout))
+    if drifted:
+        talk(f"put right: {drifted}", fg="yellow")
+    return bool(lacking or drifted)
 
 
 def _explain(here: Session, models: list[str]) -> None:
@@ -109,6 +109,9 @@ def _summary(here: Session, model: str) -> None:
     report = _report(here, model)
     if report:
         talk(f"  report     {report}")
+    if route.rollout is not None and route.rollout.active:
+        what = f"status {model}" if holder(here, model) else f"resume {model}; nobody drives it"
+        talk(f"  rollout    v{route.rollout.version} is being tried: headrace rollout {what}")
     talk(f"  next       headrace status  ·  headrace run {model} as_of=DATE  ·  headrace down")
 
 

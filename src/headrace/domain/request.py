@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.domain.gate import GatePolicy
 from headrace.domain.lineage import DatasetFingerprint
-from headrace.domain.rollout import RolloutPolicy
+from headrace.domain.rollout_policy import RolloutPolicy
 
 _STRICT = {"extra": "forbid"}
 

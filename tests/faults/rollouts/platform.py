@@ -10,27 +10,24 @@ from pathlib import Path
 
 from headrace.adapters.http_prober import HttpProber
 from headrace.adapters.local import traefik
+from headrace.adapters.local.journal import FolderJournal
 from headrace.adapters.local.laptop import Laptop
 from headrace.adapters.local.process_deployer import ProcessDeployer, serving_command
 from headrace.adapters.local.scraped_metrics import ScrapedMetrics
 from headrace.adapters.mlflow_registry import MlflowRegistry
-from headrace.domain.lineage import ModelVersion
-from headrace.domain.rollout import RolloutPolicy, RolloutStep
+from headrace.domain.lineage import ModelVersion, release_name
+from headrace.domain.rollout_policy import RolloutPolicy, RolloutStep
+from headrace.domain.split import Split
 from headrace.ports import Platform, Route
-from headrace.steps.deploy import Clock, roll_out
+from headrace.steps.deploy import roll_out
 from headrace.steps.handover import Rollout
+from headrace.steps.watching import Clock
 from tests import fakes
 from tests.contract.traffic import Traffic
 from tests.faults.house import MODEL, ROOT, House
 from tests.faults.rollouts.between import Between
 
-POLICY = RolloutPolicy(
-    steps=(RolloutStep(20, 0), RolloutStep(100, 0)),
-    probe_count=5,
-    max_error_share=0.01,
-    ready_timeout_s=60,
-    step_timeout_s=60,
-)
+POLICY = RolloutPolicy(steps=(RolloutStep(20, min_requests=10, hold_s=0),), interval_s=0.25)
 
 
 @dataclass
@@ -71,6 +68,7 @@ class Rollouts:
             router=self.house.router,
             metrics=ScrapedMetrics(self.deployer),
             prober=HttpProber(),
+            journal=FolderJournal(settings.home / "rollouts"),
         )
 
     def register(self, directory: Path | None = None) -> ModelVersion:
@@ -80,9 +78,11 @@ class Rollouts:
         run = self.registry.start_run(MODEL, key, {})
         return self.registry.register(fakes.lineage(MODEL, key, experiment_run=run), directory or self.trained)
 
-    def roll_out(self, version: ModelVersion, policy: RolloutPolicy = POLICY) -> Rollout:
+    def roll_out(
+        self, version: ModelVersion, policy: RolloutPolicy = POLICY, platform: Platform | None = None
+    ) -> Rollout:
         """As `headrace run` does it in the end."""
-        return roll_out(self.platform, version, policy, Clock())
+        return roll_out(platform or self.platform, version, policy, Clock())
 
     def route(self) -> Route:
         """What the router holds for `MODEL`."""
@@ -124,3 +124,18 @@ class Rollouts:
 def as_trained(served: Path, to: Path) -> Path:
     """A model directory as a training leaves it, of one as it is served: without the manifest."""
     return Path(shutil.copytree(served, to, ignore=shutil.ignore_patterns("manifest.json")))
+
+
+def back_to(rollouts: Rollouts, version: int) -> None:
+    """Give a version everything, and end all others, as if nothing had been."""
+    route = rollouts.route()
+    rollouts.deployer.start(
+        rollouts.registry.version(MODEL, version),
+        rollouts.house.settings.home / "versions" / release_name(MODEL, version),
+        60,
+    )
+    rollouts.house.router.write(MODEL, Split(version), route.generation, "as it was")
+    rollouts.registry.set_alias(MODEL, "champion", version)
+    for endpoint in rollouts.deployer.running(MODEL):
+        if endpoint.version != version:
+            rollouts.deployer.stop(MODEL, endpoint.version)

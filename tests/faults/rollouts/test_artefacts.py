@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.domain.rollout import Split
+from headrace.domain.split import Split
 from headrace.errors import IntegrityError, Unavailable
 from tests.contract.traffic import Traffic
 from tests.faults.house import MODEL

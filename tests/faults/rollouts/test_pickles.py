@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.domain.rollout import Split
+from headrace.domain.split import Split
 from tests.contract.traffic import Traffic
 from tests.faults.house import MODEL, ROOT
 from tests.faults.rollouts.damage import pickled

@@ -14,7 +14,7 @@ from headrace.adapters.local import mlflow_server
 from headrace.documents import write_json
 from headrace.domain.lineage import ModelVersion
 from headrace.domain.request import TrainingRequest
-from headrace.domain.rollout import Split
+from headrace.domain.split import Split
 from headrace.errors import Unavailable
 from headrace.running import parse
 from headrace.steps import handover

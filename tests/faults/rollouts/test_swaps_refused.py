@@ -15,7 +15,7 @@ import pytest
 
 from headrace.adapters.local import loopback
 from headrace.documents import write_json
-from headrace.domain.rollout import Split
+from headrace.domain.split import Split
 from tests import fakes
 from tests.contract.conftest import eventually
 from tests.contract.traffic import Traffic

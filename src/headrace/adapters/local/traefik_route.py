@@ -2,24 +2,27 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from headrace.adapters.local.traefik import LIMIT, RETRY
+from headrace.adapters.local.traefik import BODY_BYTES, LIMIT, RETRY
 from headrace.adapters.local.traefik_start import PREFIX
 from headrace.documents import bind, plain
-from headrace.domain.rollout import Split
+from headrace.domain.split import Split
 from headrace.errors import IntegrityError
 from headrace.ports import Route
 from headrace.telemetry import ROLE_HEADER
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had no rollout, shadow or sticky; it is read as well."""
 _HEADER = "Headrace-Version"
 _GENERATION = "Headrace-Generation"
 _PINNED, _PINNED_ELSEWHERE, _ANY = 300, 200, 100
+# A shadow that does not answer must not keep copies for long: each is memory of the proxy's.
+_SHADOW_TIMEOUT = "5s"
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Held:
 
     Attributes:
         generation: of the write that they come from; 0 when the file doesn't say.
+        shadows: version to percent of the requests that it gets copies of.
     """
 
     weights: Mapping[int, int]
     urls: Mapping[int, str]
     generation: int = 0
+    shadows: Mapping[int, int] = field(default_factory=dict)
 
 
 NOTHING = Held({}, {})
@@ -78,6 +83,15 @@ def weights(path: Path) -> Mapping[int, int] | None:
         return None
 
 
+def altered(path: Path, written: Path) -> bool:
+    """Whether a file has the same record as the copy that was written with it, and not the same below it."""
+    try:
+        found, good = path.read_bytes(), written.read_bytes()
+    except OSError:
+        return False
+    return found != good and found.split(b"\n", 1)[0] == good.split(b"\n", 1)[0]
+
+
 def parses(path: Path) -> bool:
     """Whether a file is YAML at all."""
     try:
@@ -100,7 +114,7 @@ def held(raw: Mapping[str, Any], model: str) -> Held:
             for name, service in services.items()
             if name.startswith(prefix)
         }
-        return Held(_weights(weighted, model), urls, _generation(raw, model))
+        return Held(_weights(weighted, model), urls, _generation(raw, model), _shadows(raw, router, model))
     except (KeyError, IndexError, TypeError, ValueError):
         return NOTHING
 
@@ -108,6 +122,25 @@ def held(raw: Mapping[str, Any], model: str) -> Held:
 def _generation(raw: Mapping[str, Any], model: str) -> int:
     middleware = (raw.get("middlewares") or {}).get(f"{_stamp(model)}@file", {})
     return int(middleware.get("headers", {}).get("customRequestHeaders", {}).get(_GENERATION, 0))
+
+
+def _shadows(raw: Mapping[str, Any], router: Mapping[str, Any], model: str) -> dict[int, int]:
+    if router["service"].removesuffix("@file") != _mirrored(model):
+        return {}
+    mirrors = raw["services"][f"{_mirrored(model)}@file"]["mirroring"]["mirrors"]
+    return {_shadow_version(one["name"], model): int(one["percent"]) for one in mirrors}
+
+
+def _mirrored(model: str) -> str:
+    return f"{model}-mirrored"
+
+
+def _shadow(model: str, version: int) -> str:
+    return f"{model}-shadow-v{version}"
+
+
+def _shadow_version(name: str, model: str) -> int:
+    return int(name.removesuffix("@file").removeprefix(_shadow(model, 0)[:-1]))
 
 
 def _stamp(model: str) -> str:
@@ -124,18 +157,13 @@ def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
     nowhere = f"{model}-nowhere"
     paths = _paths(model)
     routers = {
-        model: _router(paths, model, _ANY, LIMIT),
+        model: _router(paths, model if route.split.shadow is None else _mirrored(model), _ANY, LIMIT),
         # A request for a version that does not run is never answered by another one.
         nowhere: _router(f"{paths} && HeaderRegexp(`{_HEADER}`, `.*`)", nowhere, _PINNED_ELSEWHERE, LIMIT),
     }
     services: dict[str, Any] = {
         model: {
-            "weighted": {
-                "healthCheck": {},
-                "services": [
-                    {"name": f"{model}-v{v}", "weight": pct} for v, pct in sorted(route.split.weights.items())
-                ],
-            },
+            "weighted": _weighted(route),
             # On the service, not on the router: a mirror between the two would have taken the body by the second try.
             "middlewares": [f"{RETRY}@file"],
         },
@@ -151,7 +179,37 @@ def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
         # On the service, not on a router: of the requests that go to the weighted one, only it knows who answers.
         services[name] = {"loadBalancer": _release(url), "middlewares": [name]}
         middlewares[name] = _request_header(ROLE_HEADER, as_what.get(version, ""))
-    return {"http": {"routers": routers, "services": services, "middlewares": middlewares}}
+    configuration = {"routers": routers, "services": services, "middlewares": middlewares}
+    shadow = route.split.shadow
+    if shadow is not None and shadow in urls:
+        _add_shadow(configuration, model, shadow, urls[shadow], route.split.shadow_pct)
+    return {"http": configuration}
+
+
+def _weighted(route: Route) -> dict[str, Any]:
+    weights = sorted(route.split.weights.items())
+    weighted: dict[str, Any] = {
+        "healthCheck": {},
+        "services": [{"name": f"{route.model}-v{version}", "weight": pct} for version, pct in weights],
+    }
+    if route.split.sticky:
+        # Its value says which version it was: one that has no traffic any more is not found, and another one answers.
+        weighted["sticky"] = {"cookie": {"name": f"headrace_{route.model}", "httpOnly": True, "sameSite": "strict"}}
+    return weighted
+
+
+def _add_shadow(configuration: dict[str, Any], model: str, version: int, url: str, pct: int) -> None:
+    """Between the model's router and its weights: whoever answers, the shadow gets a copy afterwards."""
+    name = _shadow(model, version)
+    mirrors = [{"name": name, "percent": pct}]
+    configuration["services"] |= {
+        _mirrored(model): {"mirroring": {"service": model, "maxBodySize": BODY_BYTES, "mirrors": mirrors}},
+        # A service of its own for the role: requests that are pinned to this version are no shadow.
+        name: {"loadBalancer": {**_release(url), "serversTransport": name}, "middlewares": [name]},
+    }
+    configuration["middlewares"][name] = _request_header(ROLE_HEADER, "shadow")
+    timeouts = {"dialTimeout": "1s", "responseHeaderTimeout": _SHADOW_TIMEOUT, "idleConnTimeout": "3s"}
+    configuration["serversTransports"] = {name: {"forwardingTimeouts": timeouts}}
 
 
 def roles(split: Split) -> dict[int, str]:

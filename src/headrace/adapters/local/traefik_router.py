@@ -10,7 +10,8 @@ from headrace.adapters.local import locks, loopback, traefik, traefik_route
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.programs import write_private
 from headrace.adapters.local.traefik_route import Held
-from headrace.domain.rollout import Split, describe
+from headrace.domain.rollout import RolloutState
+from headrace.domain.split import Split, describe, told_weights
 from headrace.errors import Conflict, Unavailable, UsageError
 from headrace.ports import Route
 from headrace.settings import HOST, Settings
@@ -48,7 +49,7 @@ class TraefikRouter:
         path = self._path(model)
         return traefik_route.route(path) if path.exists() else None
 
-    def write(self, model: str, split: Split, seen: int, note: str) -> Route:
+    def write(self, model: str, split: Split, seen: int, note: str, rollout: RolloutState | None = None) -> Route:
         """Replace the split, and with it the addresses of the running versions; then wait until Traefik holds both.
 
         Also puts right what somebody changed in the file by hand.
@@ -58,7 +59,7 @@ class TraefikRouter:
             Unavailable: Traefik is silent or a version does not run, and nothing was changed; or Traefik does not
                 take the file over in time, and the message says what it holds: then `read` gives the new route.
         """
-        with locks.held(self._folder.parent / f"{model}.lock", _LOCK_S):
+        with locks.held(self._lock(model), _LOCK_S):
             before = self.read(model)
             generation = before.generation if before else 0
             if generation != seen:
@@ -67,12 +68,12 @@ class TraefikRouter:
                 )
             urls = self._addresses(model, split)
             self._wait_until_it_answers(model)
-            route = Route(model, split, generation + 1, note)
+            route = Route(model, split, generation + 1, note, rollout)
             text = traefik_route.render(route, urls)
             # The copy first: what Traefik holds is never newer than what it is put right from.
-            write_private(traefik.written_folder(self._settings) / f"{model}.yml", text)
+            write_private(self._copy(model), text)
             write_private(self._path(model), text)
-            self._wait_until_held(model, Held(split.weights, urls, route.generation))
+            self._wait_until_held(model, Held(split.weights, urls, route.generation, shadows(split)))
             return route
 
     def models(self) -> Sequence[str]:
@@ -84,22 +85,36 @@ class TraefikRouter:
         return f"http://{HOST}:{self._settings.http_port}"
 
     def drifted(self, model: str) -> str | None:
-        """What differs between the recorded split and the weights in the file or in Traefik; None when nothing does.
+        """What differs between the recorded split and the file or Traefik, in a sentence; None when nothing does.
 
         Raises:
             IntegrityError: the record itself can't be read.
         """
+        found = self._drift(model)
+        if found is None:
+            return None
+        try:
+            # A write that is under way is no edit by hand: what differs has to differ still once it is over.
+            with locks.held(self._lock(model), _LOCK_S):
+                return self._drift(model)
+        except (Conflict, Unavailable):
+            return found
+
+    def _drift(self, model: str) -> str | None:
         route = self.read(model)
         if route is None:
             return None
         in_file = traefik_route.weights(self._path(model))
         if in_file is None:
             return f"{self._path(model)} was changed by hand and says no weights any more"
+        recorded = describe(route.split)
         if in_file != route.split.weights:
-            return f"{self._path(model)} says {describe(in_file)}, but {describe(route.split.weights)} was recorded"
+            return f"{self._path(model)} says {told_weights(in_file)}, but {recorded} was recorded"
         held = self._held(model)
-        if held is not None and held.weights != route.split.weights:
-            return f"Traefik holds {describe(held.weights) or 'no route'}, not {describe(route.split.weights)}"
+        if held is not None and (held.weights, held.shadows) != (route.split.weights, shadows(route.split)):
+            return f"Traefik holds {_told(held)}, not {recorded}"
+        if traefik_route.altered(self._path(model), self._copy(model)):
+            return f"{self._path(model)} was changed by hand: below its record it is not what was written"
         return None
 
     def _path(self, model: str) -> Path:
@@ -107,9 +122,15 @@ class TraefikRouter:
             raise UsageError(f"{model!r} is not the name of a model: it is in snake_case")
         return self._folder / f"{model}.yml"
 
+    def _copy(self, model: str) -> Path:
+        return traefik.written_folder(self._settings) / f"{model}.yml"
+
+    def _lock(self, model: str) -> Path:
+        return self._folder.parent / f"{model}.lock"
+
     def _addresses(self, model: str, split: Split) -> Mapping[int, str]:
         urls = self._urls(model)
-        for version in split.weights:
+        for version in (*split.weights, *shadows(split)):
             if version not in urls:
                 running = ", ".join(f"v{known}" for known in sorted(urls)) or "none"
                 raise Unavailable(
@@ -140,9 +161,9 @@ class TraefikRouter:
         deadline = time.monotonic() + self._timeout_s
         while (held := self._held(model)) != wanted:
             if time.monotonic() >= deadline:
-                now = describe(held.weights) or "no route" if held else "nothing, it does not answer"
+                now = _told(held) if held else "nothing, it does not answer"
                 raise Unavailable(
-                    f"Traefik does not hold {describe(wanted.weights)} of {model} within {self._timeout_s:g} s but "
+                    f"Traefik does not hold {_told(wanted)} of {model} within {self._timeout_s:g} s but "
                     f"{now}: {traefik.last_words(self._processes)}{self._obstacles()}"
                 )
             time.sleep(_POLL_S)
@@ -151,3 +172,13 @@ class TraefikRouter:
         """Traefik takes over all files or none: another model's broken file stops this one's."""
         broken = [str(path) for path in self._folder.glob("*.yml") if not traefik_route.parses(path)]
         return f"; broken files stop it from reading any: {', '.join(sorted(broken))}" if broken else ""
+
+
+def shadows(split: Split) -> Mapping[int, int]:
+    """Version to percent of the requests that it gets copies of."""
+    return {} if split.shadow is None else {split.shadow: split.shadow_pct}
+
+
+def _told(held: Held) -> str:
+    copies = [f"v{version} shadows {pct} %" for version, pct in held.shadows.items()]
+    return ", ".join([told_weights(held.weights) or "no route", *copies])

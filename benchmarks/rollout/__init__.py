@@ -1,0 +1,1 @@
+"""What rollouts of bad versions cost: python -m benchmarks.rollout."""
