@@ -6,30 +6,38 @@ from collections.abc import Sequence
 import numpy as np
 import orjson
 
-from headrace.domain.encoding import Matrix
-from serving.model import LoadedModel, Predictions
+from headrace.telemetry import PROBE_ID
+from serving.model import LoadedModel
+from serving.recorder import Recent
 
 _DIGEST_BYTES = 8
+_PROBE = PROBE_ID.encode()
 _MOST_ROWS = 4096
 
 
-def recent_document(model: LoadedModel, predicted: Sequence[tuple[Matrix, Predictions]]) -> bytes:
-    """``{"version", "rows", "scores"}``: a digest of each row as the model took it, and what the score histogram has.
+def recent_document(model: LoadedModel, predicted: Sequence[Recent]) -> bytes:
+    """``{"version", "rows", "scores", "probes"}``, of the latest rows.
+
+    `rows` are digests of the rows as the model took them, `scores` what the score histogram has of them, and `probes`
+    whether a rollout sent them, and no client.
 
     Args:
         model: whose predictions.
-        predicted: rows and predictions, oldest first; of very many the latest.
+        predicted: the latest predictions, oldest first.
     """
     rows: list[str] = []
     scores: list[float] = []
-    for matrix, predictions in reversed(predicted):
+    probes: list[bool] = []
+    for matrix, predictions, requests in reversed(predicted):
         left = _MOST_ROWS - len(rows)
         if left <= 0:
             break
         values = predictions if predictions.ndim == 1 else predictions.max(axis=1)
+        flags = [one.context.request_id.startswith(_PROBE) for one in requests for _ in range(one.row_count)]
         rows += [_digest(row) for row in np.ascontiguousarray(matrix[-left:])]
         scores += values[-left:].tolist()
-    return orjson.dumps({"version": model.version, "rows": rows, "scores": scores})
+        probes += flags[-left:]
+    return orjson.dumps({"version": model.version, "rows": rows, "scores": scores, "probes": probes})
 
 
 def _digest(row: np.ndarray) -> str:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,14 @@ from serving.model import LoadedModel, Predictions
 
 _ROWS = 1024
 _KEPT_BLOCKS = 4
+
+
+class Recent(NamedTuple):
+    """Rows, their predictions, and the requests that they came with."""
+
+    matrix: Matrix
+    predictions: Predictions
+    requests: list[Recorded]
 
 
 class Recorder:
@@ -80,11 +89,11 @@ class Recorder:
             if self._block.used:
                 self._seal()
 
-    def recent(self) -> list[tuple[Matrix, Predictions]]:
-        """Rows and predictions of the last few blocks, oldest first."""
+    def recent(self) -> list[Recent]:
+        """What the last few blocks hold, oldest first."""
         with self._lock:
-            blocks = [(block, block.used) for block in (*self._kept, self._block)]
-        return [(block.matrix[:used], block.outputs[:used]) for block, used in blocks]
+            blocks = [(block, block.used, list(block.requests)) for block in (*self._kept, self._block)]
+        return [Recent(block.matrix[:used], block.outputs[:used], requests) for block, used, requests in blocks]
 
     def _count_answers(self) -> None:
         statuses, elapsed_s = self._statuses, self._elapsed_s

@@ -11,9 +11,10 @@ from headrace.domain.contract import Contract
 from headrace.domain.evidence import Counts
 from headrace.domain.lineage import CodeVersion, DatasetFingerprint, Lineage, ModelVersion
 from headrace.domain.rollout import Look, RolloutState
+from headrace.domain.sequences import Tally
 from headrace.domain.split import Split
 from headrace.errors import Conflict, DataError, Unavailable
-from headrace.ports import Endpoint, Route
+from headrace.ports import Endpoint, Recent, Route
 from tests.fake_registry import FakeModelRegistry
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "FakeJournal",
     "FakeMetricsSource",
     "FakeModelRegistry",
+    "FakeOutcomes",
     "FakeProber",
     "FakeRouter",
     "lineage",
@@ -148,6 +150,7 @@ class FakeMetricsSource:
         """Count answers, and what else is named (`rows`, `bad_outputs`, `fallbacks`, `durations`, `scores`)."""
         before = self._counts.get((model, version), Counts(0, 0, started_at=1))
         errors = count if status >= 500 else 0
+        refusals = count if 400 <= status < 500 else 0
         added: dict[str, Any] = {}
         for name, value in more.items():
             had = getattr(before, name)
@@ -155,7 +158,11 @@ class FakeMetricsSource:
                 {key: had.get(key, 0) + one for key, one in value.items()} if isinstance(value, dict) else had + value
             )
         self._counts[model, version] = replace(
-            before, answers=before.answers + count, errors=before.errors + errors, **added
+            before,
+            answers=before.answers + count,
+            errors=before.errors + errors,
+            refusals=before.refusals + refusals,
+            **added,
         )
 
     def tell(self, model: str, version: int, scores: Mapping[str, float]) -> None:
@@ -165,8 +172,25 @@ class FakeMetricsSource:
     def counts(self, model: str) -> Mapping[int, Counts]:
         return {version: counts for (name, version), counts in self._counts.items() if name == model}
 
-    def recent(self, model: str) -> Mapping[int, Mapping[str, float]]:
-        return {version: dict(scores) for (name, version), scores in self._recent.items() if name == model}
+    def recent(self, model: str) -> Mapping[int, Recent]:
+        return {version: Recent(dict(scores)) for (name, version), scores in self._recent.items() if name == model}
+
+
+class FakeOutcomes:
+    """Predictions that a test says the outcome of."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], list[tuple[float, float]]] = {}
+
+    def know(self, model: str, version: int, loss: float, at: float, count: int = 1) -> None:
+        """So many more predictions, made at that time, have this loss."""
+        self._known.setdefault((model, version), []).extend([(at, loss)] * count)
+
+    def losses(
+        self, model: str, contract: Contract, versions: Sequence[int], since: float, span: float | None = None
+    ) -> Mapping[int, Tally]:
+        known = {one: [loss for at, loss in self._known.get((model, one), []) if at >= since] for one in versions}
+        return {version: Tally(min(sum(found), len(found)), len(found)) for version, found in known.items() if found}
 
 
 class FakeProber:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,9 +99,9 @@ class Bench:
         """A version that answers these clients badly."""
         return self._episode(what, name, self._register(odd=True), answering.windy(BAD[what]))
 
-    def _episode(self, what: str, name: str, version: ModelVersion, body: bytes) -> Episode:
+    def _episode(self, what: str, name: str, version: ModelVersion, bodies: Iterator[bytes]) -> Episode:
         print(f"a version that {what}, {name}", file=sys.stderr)
-        with Load(self.rollouts.house.url, MODEL, body) as load:
+        with Load(self.rollouts.house.url, MODEL, bodies) as load:
             load.for_s(_QUIET_S)
             began = time.monotonic()
             done = self.rollouts.roll_out(version, POLICIES[name])

@@ -3,6 +3,7 @@
 import http.client
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -28,12 +29,12 @@ class Load:
 
     url: str
     model: str
-    body: bytes
+    bodies: Iterator[bytes]
     rate: float = 200.0
     answers: list[Answered] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._over = threading.Event()
+        self._over, self._lock = threading.Event(), threading.Lock()
         self._began = time.monotonic()
         self._clients = [threading.Thread(target=self._run, args=(n,)) for n in range(_CLIENTS)]
         for client in self._clients:
@@ -59,9 +60,11 @@ class Load:
         due = self._began + number * step / _CLIENTS
         connection = self._connect()
         while not self._over.wait(max(0.0, due - time.monotonic())):
+            with self._lock:
+                body = next(self.bodies)
             began = time.monotonic()
             try:
-                status, version = post(connection, self.model, self.body)
+                status, version = post(connection, self.model, body)
             except (OSError, http.client.HTTPException):
                 status, version = 0, 0
                 connection.close()

@@ -19,6 +19,7 @@ def platform(settings: Settings) -> Platform:
     from headrace.adapters.dvc_store import DvcStore
     from headrace.adapters.feast_store import FeastStore
     from headrace.adapters.http_prober import HttpProber
+    from headrace.adapters.labelled_log import LabelledLog
     from headrace.adapters.local.journal import FolderJournal
     from headrace.adapters.local.process_deployer import ProcessDeployer
     from headrace.adapters.local.processes import Processes
@@ -46,6 +47,7 @@ def platform(settings: Settings) -> Platform:
         metrics=ScrapedMetrics(deployer),
         prober=HttpProber(),
         journal=FolderJournal(settings.home / "rollouts"),
+        outcomes=LabelledLog(settings.prediction_log or str(settings.home / "predictions")),
     )
 
 

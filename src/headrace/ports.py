@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from headrace.domain.contract import Contract
 from headrace.domain.evidence import Counts
 from headrace.domain.lineage import CodeVersion, Lineage, ModelVersion
 from headrace.domain.request import TrainingRequest
 from headrace.domain.rollout import Look, RolloutState
+from headrace.domain.sequences import Tally
 from headrace.domain.split import Split
 
 if TYPE_CHECKING:
@@ -254,12 +255,47 @@ class MetricsSource(Protocol):
         """Version to counters; a version that gives none is not in it."""
         ...
 
-    def recent(self, model: str) -> Mapping[int, Mapping[str, float]]:
-        """Version to its latest predictions: digest of the row to score.
+    def recent(self, model: str) -> "Mapping[int, Recent]":
+        """Version to its latest predictions.
 
         Versions with equal features give equal rows equal digests. A version that gives none is not in it.
         """
         ...
+
+
+class Outcomes(Protocol):
+    """What became of what was predicted, by version."""
+
+    def losses(
+        self, model: str, contract: Contract, versions: Sequence[int], since: float, span: float | None = None
+    ) -> Mapping[int, Tally]:
+        """Version to the loss of its predictions whose label is known by now (`headrace.domain.metrics.losses`).
+
+        Requests with several rows count as one, by their mean; what a rollout itself asked for does not count.
+
+        Args:
+            model: whose predictions.
+            contract: says what a label is.
+            versions: those to tell about; one without labelled predictions is not in it.
+            since: only predictions made and labels received since then, seconds since 1970.
+            span: what counts as entirely wrong for a regression.
+
+        Raises:
+            Unavailable: they can't be read, or not soon enough; trying again later may work.
+        """
+        ...
+
+
+class Recent(NamedTuple):
+    """The latest predictions of a version.
+
+    Attributes:
+        scores: digest of a row to its score.
+        repeated: share of the rows that clients sent which are not the first of their kind.
+    """
+
+    scores: Mapping[str, float]
+    repeated: float = 0.0
 
 
 class Journal(Protocol):
@@ -331,6 +367,7 @@ class Platform:
     metrics: MetricsSource
     prober: Prober
     journal: Journal
+    outcomes: Outcomes
 
     def model_directory(self, version: ModelVersion) -> Path:
         """A version's model directory on this machine, fetched if it is not there yet, and checked either way."""

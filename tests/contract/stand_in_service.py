@@ -3,9 +3,10 @@
 Its directory holds ``release.json`` (`model`, `version`) and switches, looked at with every request:
 ``refuses`` (at start: say the file's text and exit), ``not_ready``, ``no_metrics``, ``metrics`` (what it says instead
 of its own), ``counts`` (JSON: what its own metrics say besides, metric to a number or to numbers by upper bound),
-``recent`` (what it says of its latest predictions; without it, 404); of predict: ``fails`` (it answers 500), ``slow_s``
-(it waits so many seconds), ``held`` (it waits until the file is gone), ``at_most`` (while so many are in flight, it
-answers 503), ``heard`` (it adds every request's headers, as a line of JSON), ``says`` (its answer).
+``recent`` (what it says of its latest predictions; without it, 404); of predict: ``fails`` (it answers 500, or the
+file's status), ``slow_s`` (it waits so many seconds), ``held`` (it waits until the file is gone), ``at_most`` (while so
+many are in flight, it answers 503), ``heard`` (it adds every request's headers, as a line of JSON), ``says`` (its
+answer).
 """
 
 import argparse
@@ -100,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(float(service.text("slow_s")))
         while service.switched("held"):
             time.sleep(0.01)
-        return 500 if service.switched("fails") else 200
+        return int(service.text("fails") or 500) if service.switched("fails") else 200
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the log is for what matters."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headrace.adapters.local.journal import FolderJournal
-from headrace.domain.evidence import Finding
+from headrace.domain.findings import Finding
 from headrace.domain.rollout import Action, Look
 from headrace.errors import DataError, Unavailable
 from headrace.ports import Journal

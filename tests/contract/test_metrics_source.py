@@ -14,7 +14,7 @@ from headrace.adapters.local.process_deployer import ProcessDeployer
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.scraped_metrics import ScrapedMetrics
 from headrace.domain.evidence import Counts
-from headrace.ports import MetricsSource
+from headrace.ports import MetricsSource, Recent
 from tests.contract.conftest import MODEL, eventually
 from tests.contract.traffic import client, post
 from tests.fakes import FakeMetricsSource, model_version
@@ -71,7 +71,7 @@ class Local:
 
     def answer(self, version: int, count: int, status: int) -> None:
         fails = self._directories[version] / "fails"
-        fails.touch() if status >= 500 else fails.unlink(missing_ok=True)
+        fails.write_text(str(status)) if status != 200 else fails.unlink(missing_ok=True)
         with client(self._urls[version]) as connection:
             for _ in range(count):
                 assert post(connection, MODEL)[0] == status
@@ -88,7 +88,7 @@ class Local:
         self.say(version, counts=json.dumps(counts))
 
     def tell(self, version: int, scores: Mapping[str, float]) -> None:
-        said = {"version": version, "rows": list(scores), "scores": list(scores.values())}
+        said = {"version": version, "rows": [*scores], "scores": [*scores.values()], "probes": [False] * len(scores)}
         self.say(version, recent=json.dumps(said))
 
     def silence(self, version: int) -> None:
@@ -125,13 +125,16 @@ def test_version_without_a_request_has_counted_none(harness: Harness) -> None:
     assert counted(harness) == {3: Counts(0, 0)}
 
 
-def test_answers_and_errors_are_counted_by_version(harness: Harness) -> None:
+def test_answers_errors_and_refusals_are_counted_by_version(harness: Harness) -> None:
     harness.serve(3)
     harness.serve(4)
     harness.answer(3, 2, 200)
     harness.answer(4, 3, 200)
     harness.answer(4, 1, 500)
-    assert counted(harness) == {3: Counts(2, 0), 4: Counts(4, 1)}
+    harness.answer(4, 2, 503)
+    for status in (400, 413, 499):
+        harness.answer(4, 1, status)
+    assert counted(harness) == {3: Counts(2, 0), 4: Counts(9, 3, refusals=3)}
     assert harness.source.counts("flight") == {}
 
 
@@ -176,22 +179,33 @@ def test_latest_predictions_are_told_by_version(harness: Harness) -> None:
     harness.serve(5)
     harness.tell(3, {"a": 0.25, "b": 1 / 3})
     harness.tell(4, {"b": -12.5})
-    assert harness.source.recent(MODEL) == {3: {"a": 0.25, "b": 1 / 3}, 4: {"b": -12.5}}
+    assert harness.source.recent(MODEL) == {
+        3: Recent({"a": 0.25, "b": 1 / 3}),
+        4: Recent({"b": -12.5}),
+    }
     assert harness.source.recent("flight") == {}
+
+
+def test_share_of_rows_that_clients_repeat_is_told_without_probes(scraped: Local) -> None:
+    scraped.serve(3)
+    rows, probes = ["a", "a", "b", "a", "c", "c"], [False, False, False, False, True, True]
+    said = {"version": 3, "rows": rows, "scores": [0.5] * 6, "probes": probes}
+    scraped.say(3, recent=json.dumps(said))
+    assert scraped.source.recent(MODEL) == {3: Recent({"a": 0.5, "b": 0.5, "c": 0.5}, 0.5)}
 
 
 def test_broken_predictions_or_another_versions_are_none(scraped: Local) -> None:
     scraped.serve(3)
     scraped.tell(3, {"a": 0.5})
-    assert scraped.source.recent(MODEL) == {3: {"a": 0.5}}
+    assert scraped.source.recent(MODEL) == {3: Recent({"a": 0.5})}
     for said in (
-        '{"version": 4, "rows": ["a"], "scores": [0.5]}',
-        '{"version": 3, "rows": ["a", "b"], "scores": [0.5]}',
-        '{"version": 3, "rows": ["a"], "scores": [NaN]}',
-        '{"version": 3, "rows": ["a"], "scores": [1e999]}',
-        f'{{"version": 3, "rows": ["a"], "scores": [1{"0" * 400}]}}',
+        '{"version": 4, "rows": ["a"], "scores": [0.5], "probes": [false]}',
+        '{"version": 3, "rows": ["a", "b"], "scores": [0.5], "probes": [false]}',
+        '{"version": 3, "rows": ["a"], "scores": [NaN], "probes": [false]}',
+        '{"version": 3, "rows": ["a"], "scores": [1e999], "probes": [false]}',
+        f'{{"version": 3, "rows": ["a"], "scores": [1{"0" * 400}], "probes": [false]}}',
         '{"version": 3, "rows": ["a"], "scores": [null]}',
-        '{"version": 3, "rows": [["a"]], "scores": [0.5]}',
+        '{"version": 3, "rows": [["a"]], "scores": [0.5], "probes": [false]}',
         '{"version": 3, "rows": 1, "scores": 2}',
         '{"version": 3}',
         '{"version": 3, "rows": ["a"',
@@ -248,5 +262,5 @@ def test_other_versions_in_the_same_text_are_not_counted(scraped: Local) -> None
     families.requests.labels("flight", "3", "500").inc(1000)
     scraped.say(3, metrics=families.exposition().decode())
     found = counted(scraped)[3]
-    assert found == Counts(10, 3, found.durations, 9, 3, 8, {0.5: 1, 1.0: 1})
+    assert found == Counts(10, 3, found.durations, 9, 3, 8, {0.5: 1, 1.0: 1}, refusals=2)
     assert (found.durations[0.01], found.durations[0.025], found.durations[5.0]) == (0, 1, 1)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +140,20 @@ def test_a_rollout_is_remembered(registry: ModelRegistry, model: str, directory:
     assert registry.rollout(model, made.version) is None
     registry.record_rollout(model, made.version, "finished")
     assert registry.rollout(model, made.version) == "finished"
+
+
+def test_what_several_say_at_once_is_said(registry: ModelRegistry, model: str, directory: Path):
+    versions = [register(registry, model, directory, f"k{n}").version for n in range(4)]
+
+    def tell(version: int) -> None:
+        registry.record_rollout(model, version, "finished")
+        registry.set_alias(model, f"a{version}", version)
+
+    with ThreadPoolExecutor(4) as several:
+        for version in versions:
+            list(several.map(tell, [version] * 4))
+    assert {registry.rollout(model, version) for version in versions} == {"finished"}
+    assert [registry.alias(model, f"a{version}") for version in versions] == versions
 
 
 def test_a_download_is_what_was_registered(registry: ModelRegistry, model: str, directory: Path, tmp_path: Path):

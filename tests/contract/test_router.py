@@ -41,9 +41,9 @@ def test_written_route_is_read_back_and_counts_generations(harness: Harness) -> 
 
 def rollout() -> RolloutState:
     """In its second window, with everything in it that could be lost on the way."""
-    counts = Counts(1200, 3, {0.005: 900, 0.1 + 0.2: 1199}, 1200, 1, 2, {1e-07: 4, 0.05: 800}, started_at=1.7e9 + 0.123)
+    counts = Counts(1200, 3, {0.005: 900, 0.1 + 0.2: 1199}, 1200, 1, 2, {1e-07: 4, 0.05: 800}, 1.7e9 + 0.123, 5)
     policy = RolloutPolicy((RolloutStep(shadow_pct=100), RolloutStep(weight_pct=10)), approval=True, sticky=True)
-    expected = Expected(0.05, scores={0.05: -0.25, 0.1 + 0.2: 1 / 3}, disagreement=0.125)
+    expected = Expected(0.05, scores={0.05: -0.25, 0.1 + 0.2: 1 / 3}, disagreement=0.125, span=0.75)
     state = begin(4, policy, expected, 1.7e9 + 1 / 3, (counts, counts))
     return advanced(state, 1.7e9 + 2 / 3, (counts, counts), 'näher {{ env `HOME` }} }} — ✓\n\u2028"\\')
 

@@ -19,13 +19,14 @@ class Traffic:
     Attributes:
         answered: version to answers with 200 since the last `mark`.
         lost: everything else: no answer, or another status.
+        body: of every request, or one after the other.
     """
 
     url: str
     model: str
     client_count: int = 4
     pause_s: float = 0.01
-    body: bytes = b'{"rows": []}'
+    body: bytes | Iterator[bytes] = b'{"rows": []}'
     answered: Counter[int] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     total: int = 0
@@ -59,7 +60,7 @@ class Traffic:
         connection = self._connect()
         while not self._over.wait(self.pause_s):
             try:
-                status, version = post(connection, self.model, self.body)
+                status, version = post(connection, self.model, self._next())
                 problem = None if status == 200 else f"status {status}"
             except (OSError, http.client.HTTPException) as failed:
                 problem, version = repr(failed), 0
@@ -73,6 +74,12 @@ class Traffic:
                 connection.close()
                 connection = self._connect()
         connection.close()
+
+    def _next(self) -> bytes:
+        if isinstance(self.body, bytes):
+            return self.body
+        with self._lock:
+            return next(self.body)
 
     def _connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=10)

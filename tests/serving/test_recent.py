@@ -19,15 +19,15 @@ def told(client: TestClient) -> dict[str, Any]:
     return document
 
 
-def ask(client: TestClient, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    answer = client.post("/v1/models/flight_delay/predict", json={"rows": rows})
+def ask(client: TestClient, rows: list[dict[str, Any]], **headers: str) -> list[dict[str, Any]]:
+    answer = client.post("/v1/models/flight_delay/predict", json={"rows": rows}, headers=headers)
     assert answer.status_code == 200, answer.text
     predictions: list[dict[str, Any]] = answer.json()["predictions"]
     return predictions
 
 
 def test_nothing_is_told_before_the_first_prediction(client: TestClient) -> None:
-    assert told(client) == {"version": 3, "rows": [], "scores": []}
+    assert told(client) == {"version": 3, "rows": [], "scores": [], "probes": []}
 
 
 def test_rows_are_told_with_what_was_answered_and_equal_rows_have_equal_digests(
@@ -44,6 +44,13 @@ def test_rows_are_told_with_what_was_answered_and_equal_rows_have_equal_digests(
     assert set(there["rows"]) == set(here["rows"])
     scores = dict(zip(here["rows"], here["scores"], strict=True))
     assert scores == dict(zip(there["rows"], there["scores"], strict=True))
+
+
+def test_rows_of_probes_are_told_from_those_of_clients(client: TestClient) -> None:
+    ask(client, make_rows(2))
+    ask(client, make_rows(3), **{"X-Request-ID": f"{telemetry.PROBE_ID}1"})
+    ask(client, make_rows(1))
+    assert told(client)["probes"] == [False, False, True, True, True, False]
 
 
 def test_a_scrape_takes_nothing_away(client: TestClient) -> None:

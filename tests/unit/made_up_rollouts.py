@@ -19,7 +19,7 @@ POLICY = RolloutPolicy(
     ),
     interval_s=5.0,
 )
-EXPECTED = Expected(latency_budget_s=0.05, scores={0.25: 0.02, 0.5: 0.01}, disagreement=0.06)
+EXPECTED = Expected(latency_budget_s=0.05, tolerance=0.1, scores={0.25: 0.0, 0.35: 0.0, 0.5: 0.0}, disagreement=0.06)
 BEGAN = 1_375_272_000.0
 _RATE = 40.0
 _RELATED = {"errors": 0.0, "slow": 0.004, "bad": 0.0, "fallbacks": 0.02, "low": 0.4, "middle": 0.8, "apart": 0.07}
@@ -50,7 +50,7 @@ def counts(answers: int, shares: Shares) -> Counts:
         answers,
         of("bad"),
         of("fallbacks"),
-        {0.25: of("low"), 0.5: of("middle"), 1.0: answers},
+        {0.25: of("low"), 0.35: of("low"), 0.5: of("middle"), 0.6: of("middle"), 1.0: answers},
         1.0,
     )
 

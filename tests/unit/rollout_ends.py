@@ -10,9 +10,10 @@ STEPS = ["shadow", "1 %", "10 %", "50 %"]
 SILENT = Unavailable("it does not answer")
 BAD: dict[str, Behaviour] = {
     "errors": Behaviour(errors=0.2),
+    "refusals": Behaviour(refusals=0.2),
     "slow answers": Behaviour(slow=0.3),
     "bad outputs": Behaviour(bad=0.1),
-    "scores": Behaviour(score=lambda n: half(n) + 0.08),
+    "scores": Behaviour(score=lambda n: half(n) + 0.2),
     "disagreement": Behaviour(score=lambda n: 1 - half(n)),
 }
 

@@ -45,6 +45,7 @@ class Behaviour:
 
     Attributes:
         errors: share of answers with status 500.
+        refusals: share of answers with status 400.
         slow: share of answers above the latency budget.
         bad: share of rows whose prediction is not finite.
         score: number of a row to its score, in service; the holdout's rows are scored by `half`.
@@ -52,6 +53,7 @@ class Behaviour:
     """
 
     errors: float = 0.0
+    refusals: float = 0.0
     slow: float = 0.0
     bad: float = 0.0
     score: Callable[[int], float] = half

@@ -31,7 +31,7 @@ POLICY = RolloutPolicy(
 )
 NOON = 1_700_000_000.0
 BY_HAND = "rolled back by hand"
-EDGES = (0.25, 0.5, 0.75)
+EDGES = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 @dataclass
@@ -71,6 +71,7 @@ class World:
         self.metrics = fakes.FakeMetricsSource()
         self.prober = fakes.FakeProber(self._probed, self._score)
         self.journal = fakes.FakeJournal()
+        self.outcomes = fakes.FakeOutcomes()
         self._owed: Counter[tuple[int, str]] = Counter()
         self._probes: Counter[int] = Counter()
         self._row = 0
@@ -98,7 +99,7 @@ class World:
 
     @property
     def platform(self) -> Platform:
-        ports = ("registry", "deployer", "router", "metrics", "prober", "journal")
+        ports = ("registry", "deployer", "router", "metrics", "prober", "journal", "outcomes")
         return Platform(
             root=self.folder,
             home=self.folder / "home",
@@ -217,8 +218,8 @@ class World:
     def _count(self, version: int, answers: int) -> int:
         """Count answers of a version, and return how many of them were errors."""
         how = self.behaviour[version]
-        errors, slow, bad = (
-            self._share(version, name, getattr(how, name), answers) for name in ("errors", "slow", "bad")
+        errors, refusals, slow, bad = (
+            self._share(version, name, getattr(how, name), answers) for name in ("errors", "refusals", "slow", "bad")
         )
         if not how.counted:
             return errors
@@ -235,8 +236,9 @@ class World:
             durations={BUDGET_S / 2: answers - slow, BUDGET_S: answers - slow, 10 * BUDGET_S: answers},
             scores=below,
         )
-        self.metrics.answer(MODEL, version, -errors)
+        self.metrics.answer(MODEL, version, -errors - refusals)
         self.metrics.answer(MODEL, version, errors, status=500)
+        self.metrics.answer(MODEL, version, refusals, status=400)
         return errors
 
     def _share(self, version: int, what: str, share: float, count: int) -> int:

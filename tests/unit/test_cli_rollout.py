@@ -95,6 +95,7 @@ class House:
             metrics=self.metrics,
             prober=fakes.FakeProber(answer),
             journal=self.journal,
+            outcomes=fakes.FakeOutcomes(),
         )
 
     def add(self, number: int) -> None:

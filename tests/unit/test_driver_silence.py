@@ -1,5 +1,6 @@
 """A driver whose metrics source, proxy or journal is silent: it holds, tries again, and promotes nobody for it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from headrace.domain.split import Split
 from headrace.errors import Unavailable
 from tests.unit.rollout_ends import BAD, SILENT, STEPS, advances, taken_back
 from tests.unit.rollout_parts import MODEL, Behaviour
-from tests.unit.rollout_world import World, check_end
+from tests.unit.rollout_world import POLICY, World, check_end
 
 
 @pytest.fixture
@@ -46,7 +47,9 @@ def test_silence_for_a_while_holds_and_the_rollout_goes_on(world: World, call: s
 def test_a_metrics_source_that_is_down_at_the_beginning_hides_nothing(world: World, name: str):
     world.failing["metrics.counts"] = SILENT
     world.events.append((5.0, world.failing.clear))
-    done = world.deploy(world.register(BAD[name]))
+    # In a shadow, disagreement is seen first.
+    policy = POLICY if name == "disagreement" else replace(POLICY, steps=POLICY.steps[1:])
+    done = world.deploy(world.register(BAD[name]), policy)
     assert not done.finished
     assert done.reason.startswith(name)
     check_end(world)

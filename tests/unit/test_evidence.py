@@ -9,28 +9,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.domain.evidence import METRIC_COUNT, Counts, Expected, Finding, Limits, judge
+from headrace.domain.evidence import METRIC_COUNT, Counts, Expected, Limits, judge
+from headrace.domain.findings import Finding
 from headrace.domain.sequences import Tally, difference
 
 LIMITS = Limits()
 ERROR = 0.005
 N = 2000
+ENDS = (0.4, 0.5, 0.6, 1.0)
+
+
+def below(count: int, rows: int = N) -> dict[float, int]:
+    """Scores of which so many are below 0.4, and the others above 0.6."""
+    return {**dict.fromkeys(ENDS[:-1], count), 1.0: rows}
 
 
 def counts(**changes: Any) -> Counts:
     """Of a version with which nothing is wrong: fast, with scores that are half below 0.5."""
-    usual = {"durations": {0.05: N, 0.1: N}, "rows": N, "scores": {0.5: N // 2, 1.0: N}, "started_at": 7.0}
+    usual = {"durations": {0.05: N, 0.1: N}, "rows": N, "scores": below(N // 2), "started_at": 7.0}
     return Counts(**{"answers": N, "errors": 0} | usual | changes)
 
 
 GOOD = counts()
-EXPECTED = Expected(latency_budget_s=0.05, scores={0.5: 0.0, 1.0: 0.0}, disagreement=0.02)
+EXPECTED = Expected(latency_budget_s=0.05, scores=dict.fromkeys(ENDS, 0.0), disagreement=0.02)
 
 
 def found(new: Counts, stable: Counts = GOOD, pairs: Tally | None = None, **expected: Any) -> dict[str, Finding]:
     """Metric to what is found of it; scores are told with the score, which is left out here."""
     every = judge(new, stable, pairs, LIMITS, replace(EXPECTED, **expected), ERROR)
-    return {one.metric.split(" up to ")[0]: one for one in every}
+    return {one.metric.split(" up to ")[0].split(" above ")[0]: one for one in every}
 
 
 def outcomes(new: Counts, stable: Counts = GOOD, pairs: Tally | None = None, **expected: Any) -> dict[str, str]:
@@ -38,20 +45,19 @@ def outcomes(new: Counts, stable: Counts = GOOD, pairs: Tally | None = None, **e
 
 
 def test_since_takes_off_what_was_there_before():
-    before = counts(errors=3, bad_outputs=2, fallbacks=1)
-    now = counts(
-        answers=N + 50, errors=5, durations={0.05: N + 10, 0.1: N + 40}, rows=N + 60, bad_outputs=2, fallbacks=9
-    )
-    assert now.since(before) == Counts(50, 2, {0.05: 10, 0.1: 40}, 60, 0, 8, {0.5: 0, 1.0: 0}, 7.0)
+    before = counts(errors=3, refusals=4, bad_outputs=2, fallbacks=1)
+    changed = {"durations": {0.05: N + 10, 0.1: N + 40}, "rows": N + 60, "bad_outputs": 2, "fallbacks": 9}
+    now = counts(answers=N + 50, errors=5, refusals=7, **changed)
+    assert now.since(before) == Counts(50, 2, {0.05: 10, 0.1: 40}, 60, 0, 8, dict.fromkeys(ENDS, 0), 7.0, 3)
 
 
 def test_buckets_come_with_the_first_answer():
     assert GOOD.since(Counts(0, 0, started_at=7.0)) == GOOD
 
 
-@pytest.mark.parametrize("counter", ["answers", "errors", "rows", "bad_outputs", "fallbacks"])
+@pytest.mark.parametrize("counter", ["answers", "errors", "refusals", "rows", "bad_outputs", "fallbacks"])
 def test_a_counter_that_is_less_than_before_began_anew(counter: str):
-    before = counts(errors=5, bad_outputs=5, fallbacks=5)
+    before = counts(errors=5, refusals=5, bad_outputs=5, fallbacks=5)
     assert replace(before, **{counter: getattr(before, counter) - 1}).since(before) is None
 
 
@@ -81,7 +87,7 @@ def test_since_undoes_adding(first: list[int], second: list[int]):
 
 def test_an_equal_version_passes_on_every_metric():
     assert outcomes(GOOD, pairs=Tally(20, 1000)) == dict.fromkeys(
-        ["errors", "slow answers", "bad outputs", "fallbacks", "scores", "disagreement"], "pass"
+        ["errors", "refusals", "slow answers", "bad outputs", "fallbacks", "scores", "disagreement"], "pass"
     )
 
 
@@ -92,10 +98,11 @@ def slow(share: float) -> Mapping[str, Any]:
 # Metric to counts that are within the limit, beyond it by what may be chance, and beyond it for certain.
 WORSE: dict[str, list[Mapping[str, Any]]] = {
     "errors": [{"errors": 20}, {"errors": 21}, {"errors": 200}],
+    "refusals": [{"refusals": 20}, {"refusals": 21}, {"refusals": 200}],
     "slow answers": [slow(0.05), slow(0.06), slow(0.3)],
     "bad outputs": [{"bad_outputs": 2}, {"bad_outputs": 3}, {"bad_outputs": 100}],
     "fallbacks": [{"fallbacks": 100}, {"fallbacks": 120}, {"fallbacks": 600}],
-    "scores": [{"scores": {0.5: 1190, 1.0: N}}, {"scores": {0.5: 1220, 1.0: N}}, {"scores": {0.5: 1700, 1.0: N}}],
+    "scores": [{"scores": below(1190)}, {"scores": below(1220)}, {"scores": below(1700)}],
 }
 
 
@@ -115,23 +122,42 @@ def test_a_version_that_is_better_passes(metric: str):
 
 @pytest.mark.parametrize("low", [300, 1700])
 def test_scores_that_shift_to_either_side_fail(low: int):
-    assert outcomes(counts(scores={0.5: low, 1.0: N}))["scores"] == "fail"
+    assert outcomes(counts(scores=below(low)))["scores"] == "fail"
 
 
 def test_scores_that_shift_as_the_holdout_predicts_pass_and_those_that_do_not_shift_fail():
-    shifted = counts(scores={0.5: 1700, 1.0: N})
-    expected = {0.5: 0.35, 1.0: 0.0}
+    shifted = counts(scores=below(1700))
+    expected = {0.4: 0.35, 0.5: 0.35, 0.6: 0.0}
     assert outcomes(shifted, scores=expected)["scores"] == "pass"
     assert outcomes(GOOD, scores=expected)["scores"] == "fail"
 
 
 def test_the_score_that_speaks_most_against_it_is_told():
-    new = counts(scores={0.3: 300, 0.5: 1700, 1.0: N})
-    stable = counts(scores={0.3: 290, 0.5: 1000, 1.0: N})
-    every = judge(new, stable, None, LIMITS, replace(EXPECTED, scores={0.3: 0.0, 0.5: 0.0, 1.0: 0.0}), ERROR)
+    new = counts(scores={0.3: 300, **below(1700)})
+    stable = counts(scores={0.3: 290, **below(1000)})
+    every = judge(new, stable, None, LIMITS, replace(EXPECTED, scores={0.3: 0.0, 0.4: 0.0, 0.5: 0.0}), ERROR)
     [told] = [one for one in every if one.metric.startswith("scores")]
-    assert told.metric == "scores up to 0.5"
-    assert told.low == difference(Tally(1700, N), Tally(1000, N), ERROR / METRIC_COUNT / 3).low, "they share the error"
+    assert told.metric in ("scores up to 0.4", "scores up to 0.5")
+    each = ERROR / METRIC_COUNT / 3 / 2
+    assert told.low == difference(Tally(1700, N), Tally(1000, N), each).low, "they share the error"
+
+
+def test_rows_that_repeat_may_move_together_whatever_the_limit():
+    shifted = counts(scores=below(1700))
+    judged = {
+        repeated: {
+            one.metric.split(" ")[0]: one for one in judge(shifted, GOOD, None, LIMITS, EXPECTED, ERROR, None, repeated)
+        }
+        for repeated in (0.0, 0.1, 0.5, 1.0)
+    }
+    assert [one["scores"].outcome for one in judged.values()] == ["fail", "fail", "pass", "pass"]
+    assert {one["bad"].outcome for one in judged.values()} == {"pass"}
+
+
+def test_scores_that_move_within_the_tolerance_pass():
+    crossed = counts(scores={0.4: 0, 0.5: N // 2, 0.6: N, 1.0: N})
+    assert outcomes(crossed)["scores"] == "pass"
+    assert outcomes(crossed, tolerance=0.0)["scores"] == "fail"
 
 
 def test_scores_in_buckets_without_a_common_end_are_not_compared():
@@ -159,8 +185,8 @@ def test_disagreement_is_left_out_where_there_is_no_shadow_or_nothing_to_expect(
 @pytest.mark.parametrize(
     ("new", "stable", "open_questions"),
     [
-        (Counts(0, 0), GOOD, {"errors", "slow answers", "bad outputs", "fallbacks", "scores"}),
-        (GOOD, Counts(0, 0), {"errors", "slow answers", "bad outputs", "fallbacks", "scores"}),
+        (Counts(0, 0), GOOD, {"errors", "refusals", "slow answers", "bad outputs", "fallbacks", "scores"}),
+        (GOOD, Counts(0, 0), {"errors", "refusals", "slow answers", "bad outputs", "fallbacks", "scores"}),
         (counts(durations={}), GOOD, {"slow answers"}),
         (GOOD, counts(durations={}), {"slow answers"}),
         (counts(rows=0, scores={}), GOOD, {"bad outputs", "fallbacks", "scores"}),
@@ -184,7 +210,7 @@ def test_rows_of_one_request_count_as_one_observation():
     shares = {"bad_outputs": 0.002, "fallbacks": 0.07, "scores": 0.7}
 
     def of(rows: int) -> Counts:
-        scores = {0.5: round(rows * shares["scores"]), 1.0: rows}
+        scores = below(round(rows * shares["scores"]), rows)
         bad, fallbacks = round(rows * shares["bad_outputs"]), round(rows * shares["fallbacks"])
         return counts(rows=rows, bad_outputs=bad, fallbacks=fallbacks, scores=scores)
 
@@ -193,7 +219,7 @@ def test_rows_of_one_request_count_as_one_observation():
 
 
 def test_fewer_rows_than_requests_count_as_they_are():
-    finding = found(counts(rows=10, bad_outputs=10, scores={0.5: 0, 1.0: 0}))["bad outputs"]
+    finding = found(counts(rows=10, bad_outputs=10, scores=below(0, 0)))["bad outputs"]
     assert finding.low == difference(Tally(10, 10), Tally(0, N), ERROR / METRIC_COUNT).low
 
 
@@ -218,18 +244,15 @@ def test_the_metrics_share_the_error():
 @settings(deadline=None)
 @given(st.integers(0, N), st.integers(0, N), st.integers(0, N), st.integers(0, N))
 def test_a_finding_is_no_better_than_its_numbers(errors: int, theirs: int, low: int, their_low: int):
-    new = counts(errors=errors, scores={0.5: low, 1.0: N})
-    stable = counts(errors=theirs, scores={0.5: their_low, 1.0: N})
+    new = counts(errors=errors, scores=below(low))
+    stable = counts(errors=theirs, scores=below(their_low))
     for one in judge(new, stable, None, LIMITS, EXPECTED, ERROR):
         assert one.new is not None
         assert one.stable is not None
         difference = one.new - one.stable
         assert one.low <= difference <= one.high
-        both_ways = one.metric.startswith("scores")
-        worst = abs(difference) if both_ways else difference
-        assert (one.outcome == "pass") == (worst <= one.limit)
-        proven = max(one.low, -one.high) if both_ways else one.low
-        assert (one.outcome == "fail") == (proven > one.limit)
+        assert (one.outcome == "pass") == (difference <= one.limit)
+        assert (one.outcome == "fail") == (one.low > one.limit)
 
 
 def test_a_finding_tells_both_shares_in_percent():

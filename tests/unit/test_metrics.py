@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from headrace.domain.metrics import goodness, measures, scores
+from headrace.domain.metrics import goodness, losses, measures, scores
 from tests.unit.evaluations import sample
 
 
@@ -120,3 +120,35 @@ def test_every_metric_knows_its_better_direction() -> None:
             goodness(metric, np.zeros(1))
     with pytest.raises(ValueError, match="'lift' is none of"):
         goodness("lift", np.zeros(1))
+
+
+def test_losses_are_brier_scores_row_by_row_within_0_and_1() -> None:
+    y, prediction = sample("binary", 300)
+    assert losses("binary", y, prediction).mean() == pytest.approx(scores("binary", y, prediction)["brier"])
+    y, prediction = sample("multiclass", 300)
+    found = losses("multiclass", y, prediction)
+    assert found.mean() == pytest.approx(scores("multiclass", y, prediction)["brier"] / 2)
+    assert losses("multiclass", [0, 0, 0], np.eye(3)).tolist() == [0.0, 1.0, 1.0]
+    assert losses("binary", [0, 1, 1], [0.0, 1.0, 0.0]).tolist() == [0.0, 0.0, 1.0]
+
+
+def test_losses_of_numbers_are_errors_as_shares_of_the_span_and_no_row_counts_for_more_than_one() -> None:
+    assert losses("regression", [10.0, 10.0, 10.0, 10.0], [10.0, 15.0, 5.0, 1e9], 20.0).tolist() == [
+        0.0,
+        0.25,
+        0.25,
+        1.0,
+    ]
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_a_prediction_that_is_no_number_is_as_wrong_as_can_be(odd: float) -> None:
+    assert losses("binary", [0, 1], [odd, 1.0]).tolist() == [1.0, 0.0]
+    assert losses("regression", [0.0, 1.0], [odd, 1.0], 1.0).tolist() == [1.0, 0.0]
+    assert losses("multiclass", [0, 1], [[odd, 0.5], [0.0, 1.0]]).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("span", [None, 0.0, -1.0, float("nan")])
+def test_a_regression_needs_a_span_to_measure_errors_by(span: float | None) -> None:
+    with pytest.raises(ValueError, match=f"span of {span}"):
+        losses("regression", [1.0], [1.0], span)

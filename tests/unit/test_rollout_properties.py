@@ -1,5 +1,6 @@
 """Rollouts by property: whatever is seen, in whatever order."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import nan
@@ -23,7 +24,7 @@ POLICY = RolloutPolicy(
     ),
     approval_timeout_s=100.0,
 )
-EXPECTED = Expected(0.05, scores={0.5: 0.0}, disagreement=0.0)
+EXPECTED = Expected(0.05, scores={0.4: 0.0}, disagreement=0.0)
 
 
 def counted(before: Counts, answers: int, errors: int) -> Counts:
@@ -34,7 +35,7 @@ def counted(before: Counts, answers: int, errors: int) -> Counts:
         before.errors + errors,
         {0.05: before.answers + answers},
         rows,
-        scores={0.5: rows // 2},
+        scores={0.4: rows // 2, 0.5: rows // 2},
         started_at=before.started_at,
     )
 
@@ -96,7 +97,7 @@ class World:
         assert all(one is not None and one.answers >= self.state.current.min_requests for one in came)
         assert seen.elapsed_s >= self.state.current.hold_s
         assert self.state.paused_by is None
-        metrics = {one.metric.split(" up to ")[0] for one in action.findings}
+        metrics = {re.split(" up to | above ", one.metric)[0] for one in action.findings}
         assert metrics >= {"errors", "slow answers", "bad outputs", "fallbacks", "scores"}
         assert ("disagreement" in metrics) == (self.split.shadow is not None)
         assert {one.outcome for one in action.findings} == {"pass"}

@@ -10,13 +10,14 @@ import pytest
 from headrace.domain import rollout as rollouts
 from headrace.domain.evidence import Counts, Expected
 from headrace.domain.rollout import RolloutState, Seen
+from headrace.domain.score_shift import across
 from headrace.domain.sequences import Tally
 from headrace.domain.split import Split
 from headrace.errors import Unavailable
-from headrace.ports import Route
+from headrace.ports import Recent, Route
 from headrace.steps.watching import Watch, counts, expected
 from tests.unit.rollout_parts import BUDGET_S, CONTRACT, MODEL, half
-from tests.unit.rollout_world import NOON, POLICY, World
+from tests.unit.rollout_world import EDGES, NOON, POLICY, World
 
 SILENT = Unavailable("it does not answer")
 ROWS = [{"x": n} for n in range(20)]
@@ -26,8 +27,12 @@ CANARY = Route(MODEL, Split(1, canary=2, canary_pct=10), 1)
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Two versions run, and nobody asks them."""
-    world = World(tmp_path, per_s=0)
+    return two_versions(tmp_path)
+
+
+def two_versions(folder: Path) -> World:
+    """Which run, and nobody asks them."""
+    world = World(folder, per_s=0)
     for version in (world.register(), world.register()):
         world.deployer.start(version, world.platform.model_directory(version), 1)
     world.router.write(MODEL, Split(1), 0, "it is the first")
@@ -63,13 +68,14 @@ def told(world: World, version: int, contract: dict[str, object]) -> None:
 
 
 def test_versions_that_answer_alike_are_expected_to(world: World):
-    assert expect(world) == Expected(BUDGET_S, 0.1, {0.25: 0.0, 0.5: 0.0, 0.75: 0.0}, 0.0)
+    assert expect(world) == Expected(BUDGET_S, 0.1, dict.fromkeys(across(EDGES, 0.1), 0.0), 0.0)
 
 
 def test_what_the_holdout_tells_apart_is_expected_in_service(world: World):
     scored(world, {1: half, 2: lambda n: half(n) + 0.2})
     found = expect(world)
-    assert found.scores == {0.25: 0.0, 0.5: -0.5, 0.75: -0.5}
+    assert {found.scores[end] for end in (0.45, 0.5, 0.6)} == {-0.5}
+    assert {found.scores[end] for end in (0.05, 0.4, 0.8)} == {0.0}
     assert found.disagreement == 1.0
 
 
@@ -132,10 +138,17 @@ def test_readiness_that_can_not_be_found_out_is_none(world: World):
     assert isinstance(seen.new, Counts)
 
 
-def test_a_shadow_whose_rows_can_not_be_compared_is_not_judged_at_all(world: World):
+@pytest.mark.parametrize("route", [SHADOW, CANARY], ids=["shadow", "canary"])
+def test_versions_whose_rows_can_not_be_compared_are_not_judged_at_all(world: World, route: Route):
     world.failing["metrics.recent"] = SILENT
-    assert watch_of(world).look(SHADOW, state_of(world)) == Seen(None, None, True, 0.0)
-    assert isinstance(watch_of(world).look(CANARY, state_of(world)).new, Counts)
+    assert watch_of(world).look(route, state_of(world)) == Seen(None, None, True, 0.0)
+
+
+def test_rows_that_come_again_are_told_by_their_share(world: World):
+    watch, state = watch_of(world), state_of(world)
+    assert watch.look(CANARY, state).repeated == 0.0
+    world.metrics.recent = lambda model: {2: Recent({"a": 0.5}, 0.75), 1: Recent({"b": 0.5}, 0.1)}  # type: ignore[method-assign]
+    assert watch.look(CANARY, state).repeated == 0.75
 
 
 def test_rows_that_both_predicted_are_counted_once_and_only_in_a_shadow(world: World):

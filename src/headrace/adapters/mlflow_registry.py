@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from headrace.adapters.mlflow_files import MANIFEST, digests, lay_out, verify
-from headrace.adapters.mlflow_reasons import reason
+from headrace.adapters.mlflow_reasons import insist, reason
+from headrace.adapters.scratch import remove_abandoned, scratch_for
 from headrace.documents import bind, plain, write_json
 from headrace.domain.lineage import Lineage, ModelVersion
 from headrace.errors import DataError, HeadraceError, Unavailable
@@ -181,7 +181,7 @@ class MlflowRegistry:
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """See the port."""
         with self._translated():
-            self._client.set_registered_model_alias(model, alias, str(version))
+            insist(lambda: self._client.set_registered_model_alias(model, alias, str(version)))
 
     def clear_alias(self, model: str, alias: str) -> None:
         """See the port."""
@@ -191,7 +191,7 @@ class MlflowRegistry:
     def record_rollout(self, model: str, version: int, outcome: str) -> None:
         """See the port."""
         with self._translated():
-            self._client.set_model_version_tag(model, str(version), _ROLLOUT, outcome[:5000])
+            insist(lambda: self._client.set_model_version_tag(model, str(version), _ROLLOUT, outcome[:5000]))
 
     def rollout(self, model: str, version: int) -> str | None:
         """See the port."""
@@ -202,11 +202,10 @@ class MlflowRegistry:
     def download(self, version: ModelVersion, to: Path) -> Path:
         """See the port."""
         if to.is_dir():
+            remove_abandoned(to)
             verify(version, to)
             return to
-        to.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}-"))
-        try:
+        with scratch_for(to) as scratch:
             with self._translated(undone=f"{version.model} v{version.version} can't be fetched"):
                 got = Path(self._artifacts(f"models:/{version.model}/{version.version}", dst_path=str(scratch)))
             (got / _META).unlink(missing_ok=True)
@@ -215,8 +214,6 @@ class MlflowRegistry:
             write_json(got / MANIFEST, {**manifest, "files": dict(version.lineage.files)})
             got.chmod(0o755)
             got.rename(to)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
         return to
 
     def _artifacts(self, uri: str, dst_path: str) -> str:

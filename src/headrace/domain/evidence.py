@@ -1,21 +1,24 @@
 """What the services' own counters say about a new version beside the one that it would replace."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
+from headrace.domain.findings import DISAGREEMENT, LOSS, SCORES, Finding, Outcome
+from headrace.domain.score_shift import across
 from headrace.domain.sequences import Tally, bounds, difference
 
 _STRICT = {"extra": "forbid"}
 
-Outcome = Literal["pass", "fail", "inconclusive"]
-
-SCORES, DISAGREEMENT = "scores up to", "disagreement"
 _NOTHING = Tally(0, 0)
 
-METRIC_COUNT = 6
-"""How many metrics share the error budget of a window: errors, slow answers, bad outputs, fallbacks, scores and
-disagreement."""
+METRIC_COUNT = 8
+"""How many metrics share the error budget of a window: errors, refusals, slow answers, bad outputs, fallbacks, scores,
+disagreement and loss."""
+
+# The chance, at most, that an equal version is ever held since its loss seems to be greater.
+_DOUBT = 0.05
+# Of fewer labels of either version nothing is held.
+_HANDFUL = 5
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Counts:
         fallbacks: rows for which the online store had no usable value, once for each view and reason.
         scores: upper bound to predictions that are at most so high; without infinity.
         started_at: when its oldest process started, seconds since 1970; None when it does not say.
+        refusals: answers with status 400 to 499.
     """
 
     answers: int
@@ -41,6 +45,7 @@ class Counts:
     fallbacks: int = 0
     scores: Mapping[float, int] = field(default_factory=dict)
     started_at: float | None = None
+    refusals: int = 0
 
     __pydantic_config__ = _STRICT
 
@@ -58,8 +63,9 @@ class Counts:
             self.fallbacks - before.fallbacks,
             scores,
             self.started_at,
+            self.refusals - before.refusals,
         )
-        numbers = (came.answers, came.errors, came.rows, came.bad_outputs, came.fallbacks)
+        numbers = (came.answers, came.errors, came.rows, came.bad_outputs, came.fallbacks, came.refusals)
         return came if min(*numbers, *durations.values(), *scores.values(), 0) == 0 else None
 
 
@@ -77,8 +83,10 @@ class Limits:
         slow: of answers that take longer than the contract's latency budget.
         bad_outputs: of rows whose prediction can't be one.
         fallbacks: of rows for which the online store had no usable value.
-        scores: of rows at or below any score, beyond what the holdout leads one to expect.
+        scores: of rows above or up to any score, beyond a tolerance and what the holdout leads one to expect.
         disagreement: of rows on which both differ notably, beyond what the holdout leads one to expect.
+        refusals: of answers with status 400 to 499.
+        loss: of the mean loss of predictions whose outcome is known, each within 0 and 1.
     """
 
     errors: float = 0.01
@@ -87,6 +95,8 @@ class Limits:
     fallbacks: float = 0.05
     scores: float = 0.1
     disagreement: float = 0.1
+    refusals: float = 0.01
+    loss: float = 0.02
 
     __pydantic_config__ = _STRICT
 
@@ -103,88 +113,30 @@ class Expected:
     Attributes:
         latency_budget_s: of the contract; an answer that takes longer is slow.
         tolerance: a difference of scores above this is a disagreement.
-        scores: score to the share of rows at or below it by the new version, less that by the stable one.
+        scores: end of a bucket to what the holdout shows there, see `score_shift.expected_shifts`.
         disagreement: share of rows on which they disagree; None when they can't be compared, since their rows differ.
+        span: from the least to the greatest score of the stable version, by which errors of a regression are measured;
+            None where that is not known, or not needed.
     """
 
     latency_budget_s: float
     tolerance: float = 0.1
     scores: Mapping[float, float] = field(default_factory=dict)
     disagreement: float | None = None
+    span: float | None = None
 
     __pydantic_config__ = _STRICT
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One metric at one look.
-
-    Attributes:
-        new: the new version's share so far; None when nothing was seen.
-        stable: the stable version's, or what is expected.
-        low: the least difference that is not ruled out, beyond what is expected.
-        high: the greatest.
-        limit: above which a difference is too much.
-    """
-
-    metric: str
-    outcome: Outcome
-    new: float | None
-    stable: float | None
-    low: float
-    high: float
-    limit: float
-
-    __pydantic_config__ = _STRICT
-
-    @property
-    def difference(self) -> float | None:
-        """By how much the new version's share is above what it is held against; None when nothing was seen."""
-        return None if self.new is None or self.stable is None else self.new - self.stable
-
-    @property
-    def expects(self) -> bool:
-        """Whether the holdout, and not the stable version alone, says what is right."""
-        return self.both_ways or self.metric == DISAGREEMENT
-
-    @property
-    def both_ways(self) -> bool:
-        """Whether too low is as wrong as too high."""
-        return self.metric.startswith(SCORES)
-
-    @property
-    def sentence(self) -> str:
-        """For people. A point is a hundredth: from 1 % to 3 % it is two."""
-        if self.new is None or self.stable is None:
-            return f"{self.metric}: nothing to compare yet"
-        against = f"{_pct(self.stable)} expected" if self.expects else f"beside {_pct(self.stable)}"
-        said = f"{self.metric}: {_pct(self.new)}{' of rows,' if self.expects else ''} {against}"
-        match self.outcome:
-            case "fail":
-                worse = "more" if self.expects else "worse"
-                proven = (
-                    f"{_points(self.low)} points {worse}"
-                    if self.low > self.limit
-                    else f"{_points(-self.high)} points fewer"
-                )
-                return f"{said}; at least {proven}, and {_points(self.limit)} is allowed"
-            case "inconclusive":
-                return f"{said}; beyond the {_points(self.limit)} points allowed, but that may still be chance"
-        most = max(self.high, -self.low if self.both_ways else 0.0)
-        unsure = f", though up to {_points(most)} is not ruled out" if most > self.limit else ", and that is proven"
-        return f"{said}; within the {_points(self.limit)} points allowed{unsure}"
-
-
-def _pct(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:.2f}"
 
 
 def judge(
-    new: Counts, stable: Counts, pairs: Tally | None, limits: Limits, expected: Expected, error: float
+    new: Counts,
+    stable: Counts,
+    pairs: Tally | None,
+    limits: Limits,
+    expected: Expected,
+    error: float,
+    losses: tuple[Tally, Tally] | None = None,
+    repeated: float = 0.0,
 ) -> tuple[Finding, ...]:
     """Compare what both versions did in the same window.
 
@@ -196,41 +148,63 @@ def judge(
         expected: what is known beforehand.
         error: the chance, at most, with which a version that is within the limits fails any metric at any look of the
             window.
+        losses: of both versions' predictions whose outcome is known; None where nothing is.
+        repeated: share of the rows that are not the first of their kind. They may all move together, however good the
+            version is, so that much is allowed of scores on top.
     """
     each = error / METRIC_COUNT
     found = [
-        _compared("errors", Tally(new.errors, new.answers), Tally(stable.errors, stable.answers), limits.errors, each)
+        _compared("errors", _of_answers(new, new.errors), _of_answers(stable, stable.errors), limits.errors, each),
+        _compared(
+            "refusals", _of_answers(new, new.refusals), _of_answers(stable, stable.refusals), limits.refusals, each
+        ),
     ]
     slow = (_slow(new, expected.latency_budget_s), _slow(stable, expected.latency_budget_s))
     if slow != (None, None):
         found.append(_compared("slow answers", slow[0] or _NOTHING, slow[1] or _NOTHING, limits.slow, each))
     if new.rows or stable.rows:
-        for metric, ours, theirs, limit in (
-            ("bad outputs", new.bad_outputs, stable.bad_outputs, limits.bad_outputs),
-            ("fallbacks", new.fallbacks, stable.fallbacks, limits.fallbacks),
-        ):
-            found.append(_compared(metric, _of_rows(new, ours), _of_rows(stable, theirs), limit, each))
-        found += _scores(new, stable, limits.scores, expected, each)
+        found += _rows(new, stable, replace(limits, scores=min(limits.scores + repeated, 0.999)), expected, each)
     if pairs is not None and expected.disagreement is not None:
         found.append(_disagreement(pairs, expected.disagreement, limits.disagreement, each))
+    if losses is not None and losses[0].total and losses[1].total:
+        found.append(_loss(*losses, limits.loss, each))
     return tuple(found)
 
 
-def _compared(
-    metric: str, new: Tally, stable: Tally, limit: float, error: float, expected: float | None = None
-) -> Finding:
-    """Whether the new share is above the stable one; or, with an expected difference, away from it to either side."""
-    shift, worse = expected or 0.0, difference(new, stable, error)
-    low, high = worse.low - shift, worse.high - shift
+def _rows(new: Counts, stable: Counts, limits: Limits, expected: Expected, error: float) -> Iterator[Finding]:
+    for metric, ours, theirs, limit in (
+        ("bad outputs", new.bad_outputs, stable.bad_outputs, limits.bad_outputs),
+        ("fallbacks", new.fallbacks, stable.fallbacks, limits.fallbacks),
+    ):
+        yield _compared(metric, _of_rows(new, ours), _of_rows(stable, theirs), limit, error)
+    yield from _scores(new, stable, limits.scores, expected, error)
+
+
+def _compared(metric: str, new: Tally, stable: Tally, limit: float, error: float, expected: float = 0.0) -> Finding:
+    """Whether the new share is above the stable one by more than is expected and allowed."""
+    worse = difference(new, stable, error)
+    low, high = worse.low - expected, worse.high - expected
     if new.share is None or stable.share is None:
         return Finding(metric, "inconclusive", new.share, stable.share, low, high, limit)
-    seen = new.share - stable.share - shift
     outcome: Outcome = "pass"
-    if low > limit or (expected is not None and high < -limit):
+    if low > limit:
         outcome = "fail"
-    elif seen > limit or (expected is not None and seen < -limit):
+    elif new.share - stable.share - expected > limit:
         outcome = "inconclusive"
-    return Finding(metric, outcome, new.share, stable.share + shift, low, high, limit)
+    return Finding(metric, outcome, new.share, stable.share + expected, low, high, limit)
+
+
+def _loss(new: Tally, stable: Tally, limit: float, error: float) -> Finding:
+    """Open only where chance has become a poor reason: labels come late and few, and must not hold what is fine."""
+    found = _compared(LOSS, new, stable, limit, error)
+    few = min(new.total, stable.total) < _HANDFUL
+    if found.outcome == "inconclusive" and (few or difference(new, stable, _DOUBT).low <= 0):
+        return replace(found, outcome="pass")
+    return found
+
+
+def _of_answers(counts: Counts, hits: int) -> Tally:
+    return Tally(min(hits, counts.answers), counts.answers)
 
 
 def _of_rows(counts: Counts, hits: int) -> Tally:
@@ -253,31 +227,24 @@ def _slow(counts: Counts, budget_s: float) -> Tally | None:
 
 
 def _scores(new: Counts, stable: Counts, limit: float, expected: Expected, error: float) -> Iterator[Finding]:
-    """The score at which both differ most from what is expected; nothing when their buckets have no end in common."""
+    """The score at which the new version is worst; nothing when their buckets have no ends in common."""
     if expected.scores and not (new.scores and stable.scores):
-        yield _compared("scores", _NOTHING, _NOTHING, limit, error, 0.0)
+        yield _compared(SCORES, _NOTHING, _NOTHING, limit, error)
         return
-    edges = [edge for edge in expected.scores if edge in new.scores and edge in stable.scores]
-    found = [
-        _compared(
-            f"{SCORES} {edge:g}",
-            _of_rows(new, new.scores[edge]),
-            _of_rows(stable, stable.scores[edge]),
-            limit,
-            error / len(edges),
-            expected.scores[edge],
-        )
-        for edge in edges
-    ]
+    ends = across((end for end in new.scores if end in stable.scores), expected.tolerance)
+    shifts = {end: expected.scores[end] for end in ends if end in expected.scores}
+    found = []
+    for end, shift in shifts.items():
+        far, each = ends[end], error / len(shifts) / 2
+        low = (_of_rows(new, new.scores[end]), _of_rows(stable, stable.scores[far]))
+        found.append(_compared(f"{SCORES} up to {end:g}", *low, limit, each, shift))
+        high = (_of_rows(new, new.rows - new.scores[far]), _of_rows(stable, stable.rows - stable.scores[end]))
+        found.append(_compared(f"{SCORES} above {far:g}", *high, limit, each, -shift))
     if found:
-        yield max(found, key=lambda one: (_BADNESS[one.outcome], max(one.low, -one.high), _apart(one)))
+        yield max(found, key=lambda one: (_BADNESS[one.outcome], one.low, one.difference))
 
 
 _BADNESS = {"pass": 0, "inconclusive": 1, "fail": 2}
-
-
-def _apart(one: Finding) -> float:
-    return 0.0 if one.new is None or one.stable is None else abs(one.new - one.stable)
 
 
 def _disagreement(pairs: Tally, expected: float, limit: float, error: float) -> Finding:

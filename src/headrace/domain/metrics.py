@@ -76,6 +76,37 @@ def scores(task: Task, y: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
+def losses(task: Task, y: ArrayLike, prediction: ArrayLike, span: float | None = None) -> Floats:
+    """How wrong each prediction is, from 0 to 1, (n_rows,).
+
+    Of a probability the squared error; of several, half of their squared distance to the label's corner (Brier 1950);
+    of a number its distance to the label as a share of `span`, 1 at most, so that no row can outweigh all others. What
+    is no number is as wrong as can be.
+
+    Args:
+        task: decides what is measured.
+        y: as of `measures`.
+        prediction: as of `measures`.
+        span: what counts as entirely wrong for a regression, in the label's unit; above 0.
+
+    Raises:
+        ValueError: shapes do not agree, a label is impossible for the task, or a regression has no span.
+    """
+    y = np.asarray(y, dtype=np.float64)
+    prediction = np.asarray(prediction, dtype=np.float64)
+    _check(task, y, prediction)
+    prediction = np.where(np.isfinite(prediction), prediction, np.nan)
+    if task == "regression":
+        if span is None or not span > 0:
+            raise ValueError(f"a span of {span} is nothing to measure errors by")
+        found = np.abs(prediction - y) / span
+    elif task == "multiclass":
+        found = _distance_to_corner(y, prediction) / 2
+    else:
+        found = (prediction - y) ** 2
+    return np.clip(np.where(np.isfinite(found), found, 1.0), 0.0, 1.0)
+
+
 def total(value: Floats) -> Measure:
     """The sum of a per-row value (n_rows,), in the value's unit."""
     return lambda weights: weights @ value
@@ -195,8 +226,13 @@ def _log_loss_multiclass(y: Floats, prediction: Floats) -> Measure:
 
 
 def _brier_multiclass(y: Floats, prediction: Floats) -> Measure:
-    """Squared distance to the label's corner, 0 to 2 (Brier 1950)."""
-    return _mean((prediction**2).sum(axis=1) - 2 * _of_label(y, prediction) + 1)
+    return _mean(_distance_to_corner(y, prediction))
+
+
+def _distance_to_corner(y: Floats, prediction: Floats) -> Floats:
+    """Squared, 0 to 2 (Brier 1950)."""
+    squared: Floats = (prediction**2).sum(axis=1) - 2 * _of_label(y, prediction) + 1
+    return squared
 
 
 def _of_label(y: Floats, prediction: Floats) -> Floats:

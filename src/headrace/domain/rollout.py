@@ -8,7 +8,8 @@ in one write (`Router.write`), so that whoever comes after a crash goes on from 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from headrace.domain.evidence import Counts, Expected, Finding, judge
+from headrace.domain.evidence import Counts, Expected, judge
+from headrace.domain.findings import Finding
 from headrace.domain.rollout_policy import RolloutPolicy, RolloutStep
 from headrace.domain.sequences import Tally
 from headrace.domain.split import Split, finished
@@ -77,6 +78,9 @@ class Seen:
         ready: whether the new version takes requests; None when that could not be found out.
         pairs: rows of this window that both predicted, and on how many they disagree; None outside of a shadow.
         elapsed_s: since the step began.
+        losses: of predictions since the rollout began whose outcome is known, the new version's and the stable one's;
+            None where nobody can tell.
+        repeated: share of the new version's latest rows that are not the first of their kind.
     """
 
     new: Counts | None
@@ -84,6 +88,8 @@ class Seen:
     ready: bool | None
     elapsed_s: float
     pairs: Tally | None = None
+    losses: tuple[Tally, Tally] | None = None
+    repeated: float = 0.0
 
     __pydantic_config__ = _STRICT
 
@@ -145,7 +151,8 @@ def next_action(state: RolloutState, seen: Seen) -> Action:
 
 
 def _judged(state: RolloutState, seen: Seen, new: Counts, stable: Counts) -> Action:
-    findings = judge(new, stable, seen.pairs, state.policy.limits, state.expected, window_error(state))
+    limits, error = state.policy.limits, window_error(state)
+    findings = judge(new, stable, seen.pairs, limits, state.expected, error, seen.losses, seen.repeated)
     requests = (new.answers, stable.answers)
     failed = [one.sentence for one in findings if one.outcome == "fail"]
     if failed:

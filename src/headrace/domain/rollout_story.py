@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headrace.domain.evidence import Finding
+from headrace.domain.findings import Finding
 from headrace.domain.rollout import Look, RolloutState, deadline
 
 _MOST_LINES = 40

@@ -35,7 +35,7 @@ def render(model: str, state: RolloutState, looks: Sequence[Look]) -> str:
         model=model,
         state=state,
         timeline=pictures.timeline(state, looks),
-        findings=[(one, pictures.whisker(one), pictures.limits(one)) for one in last_findings(looks)],
+        findings=[(one, pictures.whisker(one), pictures.limit(one)) for one in last_findings(looks)],
         charts=pictures.charts(state, looks),
         chart_width=pictures.CHART_WIDTH,
         chart_height=pictures.CHART_HEIGHT,

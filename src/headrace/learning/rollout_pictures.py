@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from headrace.domain.evidence import SCORES, Finding
+from headrace.domain.findings import SCORES, Finding
 from headrace.domain.rollout import Look, RolloutState
 
 WIDTH, HEIGHT = 900.0, 200.0
@@ -76,13 +76,13 @@ class Chart:
     """One metric over time.
 
     Attributes:
-        limits: places of what is allowed, in percent of the scale.
+        limit: place of what is allowed, in percent of the scale.
         reach: difference at either end of the scale, in points.
     """
 
     metric: str
     whiskers: tuple[Whisker, ...]
-    limits: tuple[float, ...]
+    limit: float
     reach: float
 
 
@@ -118,13 +118,12 @@ def charts(state: RolloutState, looks: Sequence[Look]) -> list[Chart]:
     made = []
     for metric, found in seen.items():
         reach = _reach([finding for _, finding in found])
-        limit, both = found[-1][1].limit, found[-1][1].both_ways
         whiskers = [
             whisker(finding, reach, _told(look), _x(state, look, last_s, CHART_WIDTH))
             for look, finding in _every(found, _MOST_WHISKERS)
         ]
-        limits = tuple(_place(end, reach) for end in ((limit, -limit) if both else (limit,)))
-        made.append(Chart(metric, tuple(one for one in whiskers if one), limits, 100 * reach))
+        limit = _place(found[-1][1].limit, reach)
+        made.append(Chart(metric, tuple(one for one in whiskers if one), limit, 100 * reach))
     return sorted(made, key=lambda one: bool(one.whiskers) and one.whiskers[-1].outcome == "pass")
 
 
@@ -142,10 +141,9 @@ def whisker(finding: Finding, reach: float | None = None, title: str = "", x: fl
     return Whisker(low, value, high, finding.outcome, title or finding.sentence, x)
 
 
-def limits(finding: Finding) -> tuple[float, ...]:
+def limit(finding: Finding) -> float:
     """Where on its whisker's scale a finding is no longer allowed."""
-    ends = (finding.limit, -finding.limit) if finding.both_ways else (finding.limit,)
-    return tuple(_place(end, _reach([finding])) for end in ends)
+    return _place(finding.limit, _reach([finding]))
 
 
 def _reach(found: Sequence[Finding]) -> float:

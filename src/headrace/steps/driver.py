@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from headrace.domain import rollout as rollouts
+from headrace.domain.findings import LOSS
 from headrace.domain.rollout import Action, Look, RolloutState, Seen, split_of
 from headrace.domain.rollout_policy import RolloutPolicy
 from headrace.domain.split import describe
@@ -175,7 +176,9 @@ class Driver:
 
 
 def _is_unclear(action: Action) -> bool:
-    return any(one.outcome == "inconclusive" and one.difference is not None for one in action.findings)
+    """Whether more was seen than is allowed, of what probes can show: nobody labels them."""
+    open_questions = [one for one in action.findings if one.outcome == "inconclusive" and one.difference is not None]
+    return any(one.metric != LOSS for one in open_questions)
 
 
 def _own(route: Route, before: RolloutState) -> RolloutState:

@@ -11,11 +11,13 @@ from typing import Any
 from headrace.documents import read_contract
 from headrace.domain.contract import Contract
 from headrace.domain.evidence import Counts, Expected
+from headrace.domain.lineage import release_name
 from headrace.domain.rollout import RolloutState, Seen, deadline
+from headrace.domain.score_shift import expected_shifts
 from headrace.domain.sequences import Tally
 from headrace.domain.split import Split
 from headrace.errors import HeadraceError
-from headrace.ports import Platform, Route
+from headrace.ports import Platform, Recent, Route
 
 _TOLERANCE = 0.1
 _MOST_PAIRS = 200_000
@@ -59,16 +61,13 @@ def expected(platform: Platform, model: str, new: int, stable: int, directory: P
     if not ours or not theirs or not all(math.isfinite(score) for score in (*ours, *theirs)):
         return Expected(budget_s)
     tolerance = _TOLERANCE * ((max(ours) - min(ours)) or 1.0 if contract.task == "regression" else 1.0)
-    edges = set((counts(platform, model, new, stable)[0] or Counts(0, 0)).scores)
-    shifts = {edge: _share(ours, edge) - _share(theirs, edge) for edge in sorted(edges)}
+    edges = (counts(platform, model, new, stable)[0] or Counts(0, 0)).scores
+    shifts = expected_shifts(ours, theirs, edges, tolerance)
+    span = (max(theirs) - min(theirs)) or None if contract.task == "regression" else None
     if _features(platform, model, stable) != contract.features:
-        return Expected(budget_s, tolerance, shifts)
+        return Expected(budget_s, tolerance, shifts, span=span)
     apart = sum(abs(a - b) > tolerance for a, b in zip(ours, theirs, strict=True))
-    return Expected(budget_s, tolerance, shifts, apart / len(rows))
-
-
-def _share(scores: Sequence[float], edge: float) -> float:
-    return sum(score <= edge for score in scores) / len(scores)
+    return Expected(budget_s, tolerance, shifts, apart / len(rows), span)
 
 
 def _features(platform: Platform, model: str, version: int) -> Any:
@@ -91,6 +90,8 @@ class Watch:
     clock: Clock
     _began: dict[tuple[int, float, str, str | None], tuple[float, float]] = field(default_factory=dict)
     _scores: dict[str, bool] = field(default_factory=dict)
+    _contract: Contract | None = None
+    _losses: tuple[Tally, Tally] | None = None
     _window: int = -1
     _sent: int = 0
 
@@ -103,11 +104,30 @@ class Watch:
         new, stable = counts(self.platform, self.model, state.version, route.split.stable)
         ready = self._ready(state.version)
         try:
-            pairs = self._pairs(route.split, state) if route.split.shadow is not None else None
+            recent = self.platform.metrics.recent(self.model)
         except HeadraceError:
-            # Without pairs it would not be judged by them: then it is not judged.
+            # Without them it would not be judged by them: then it is not judged.
             return Seen(None, None, ready, elapsed_s)
-        return Seen(new, stable, ready, elapsed_s, pairs)
+        ours, theirs = (recent.get(one, Recent({})) for one in (state.version, route.split.stable))
+        pairs = self._pairs(ours, theirs, state) if route.split.shadow is not None else None
+        return Seen(new, stable, ready, elapsed_s, pairs, self._outcomes(route.split, state), ours.repeated)
+
+    def _outcomes(self, split: Split, state: RolloutState) -> tuple[Tally, Tally] | None:
+        """Since the rollout began, since labels of one step come in the next. What they told once stays told."""
+        number, span, versions = state.version, state.expected.span, (state.version, split.stable)
+        try:
+            if self._contract is None:
+                # As it was checked when the version was started; the registry, which may be down, is not asked.
+                directory = self.platform.home / "versions" / release_name(self.model, number)
+                self._contract = read_contract(directory / "contract.json")
+            if self._contract.task == "regression" and span is None:
+                return None
+            found = self.platform.outcomes.losses(self.model, self._contract, versions, state.began_at, span)
+        except HeadraceError:
+            return self._losses
+        if found:
+            self._losses = (found.get(number, Tally(0, 0)), found.get(split.stable, Tally(0, 0)))
+        return self._losses
 
     def _ready(self, version: int) -> bool | None:
         try:
@@ -161,11 +181,9 @@ class Watch:
         before, since = self._began[key]
         return before + self.clock.now() - since
 
-    def _pairs(self, split: Split, state: RolloutState) -> Tally:
+    def _pairs(self, ours: Recent, theirs: Recent, state: RolloutState) -> Tally:
         """Rows that both predicted lately, each counted once."""
-        recent = self.platform.metrics.recent(self.model)
-        theirs = recent.get(split.stable, {})
-        for digest, score in recent.get(state.version, {}).items():
-            if digest in theirs and len(self._scores) < _MOST_PAIRS:
-                self._scores.setdefault(digest, abs(score - theirs[digest]) > state.expected.tolerance)
+        for digest, score in ours.scores.items():
+            if digest in theirs.scores and len(self._scores) < _MOST_PAIRS:
+                self._scores.setdefault(digest, abs(score - theirs.scores[digest]) > state.expected.tolerance)
         return Tally(sum(self._scores.values()), len(self._scores))

@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ USUAL = 0.25
 ODD = {40.0: math.nan, 44.0: math.inf, 48.0: -math.inf, 52.0: 1.2, 56.0: -0.2, 60.0: 0.75}
 SLOW, FAILING = 64.0, 68.0
 """From this wind on it takes some 0.1 s, and from that one it ends with an error of ONNX Runtime's."""
+LOST = "UA"
+STORM, LIKELY, UNLIKELY = 30.0, 0.9, 0.1
 _WIND = 0
 _TURNS, _SIDE = 50_000, 32
 
@@ -96,6 +100,48 @@ def directory(trained: Path, to: Path, odd: bool = True) -> Path:
     return to
 
 
+def choosy(trained: Path, to: Path) -> Path:
+    """What a training of a good model would leave whose contract has lost the carrier `LOST`."""
+    directory(trained, to, odd=False)
+    contract, golden = (json.loads((to / name).read_text()) for name in ("contract.json", "golden.json"))
+    for feature in contract["features"]:
+        if feature["name"] == "carrier":
+            feature["values"].remove(LOST)
+    golden["rows"] = [row | {"carrier": "AA"} for row in golden["rows"]]
+    write_json(to / "contract.json", contract)
+    write_json(to / "golden.json", golden)
+    return to
+
+
+def weathervane(trained: Path, to: Path, right: bool = True) -> Path:
+    """What a training would leave of a model that says `LIKELY` from `STORM` on and `UNLIKELY` below; or the reverse.
+
+    In its golden rows both are as many, so that the scores of the reverse are distributed alike.
+    """
+    shutil.copytree(trained, to)
+    width = len(make_contract("binary").features)
+    stormy, calm = (LIKELY, UNLIKELY) if right else (UNLIKELY, LIKELY)
+    nodes = [
+        helper.make_node("Gather", ["x", "wind"], ["knots"], axis=1),
+        helper.make_node("GreaterOrEqual", ["knots", "storm"], ["blows"]),
+        helper.make_node("Where", ["blows", "stormy", "calm"], ["late"]),
+        helper.make_node("Sub", ["one", "late"], ["in_time"]),
+        helper.make_node("Concat", ["in_time", "late"], ["probabilities"], axis=1),
+    ]
+    numbers = {"storm": STORM, "stormy": stormy, "calm": calm, "one": 1.0}
+    constants = [helper.make_tensor(name, TensorProto.FLOAT, [], [value]) for name, value in numbers.items()]
+    constants.append(helper.make_tensor("wind", TensorProto.INT64, [1], [_WIND]))
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, width])]
+    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])]
+    graph = helper.make_graph(nodes, "weathervane", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (to / "model.onnx").write_bytes(model.SerializeToString())
+    made = [row | {"wind_speed": STORM + (1.0 if n % 2 else -1.0)} for n, row in enumerate(make_rows(20))]
+    golden = {"rows": made, "predictions": [stormy if n % 2 else calm for n in range(20)], "tolerance": 1e-5}
+    write_json(to / "golden.json", golden)
+    return to
+
+
 def rows(*answers: float) -> list[dict[str, Any]]:
     """Valid rows for which these are the answers."""
     made = make_rows(len(answers))
@@ -107,9 +153,11 @@ def body(*answers: float) -> bytes:
     return json.dumps({"rows": rows(*answers)}).encode()
 
 
-def windy(knots: float) -> bytes:
-    """A request with one row that has so much wind."""
-    return json.dumps({"rows": [make_rows(1)[0] | {"wind_speed": knots + 1}]}).encode()
+def windy(knots: float) -> Iterator[bytes]:
+    """Requests with one row each, no two alike, and so much wind in all."""
+    [row] = make_rows(1)
+    for number in count(1):
+        yield json.dumps({"rows": [row | {"wind_speed": knots + number % 30_000 / 10_000}]}).encode()
 
 
 def _knots(answer: float) -> float:

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from headrace.adapters.mlflow_registry import MlflowRegistry
-from headrace.domain.split import Split
-from tests.faults.house import MODEL, House
+from tests.faults.house import House
 from tests.faults.rollouts import answering
 from tests.faults.rollouts.between import Between
-from tests.faults.rollouts.platform import Rollouts, as_trained
+from tests.faults.rollouts.platform import Rollouts, as_trained, back_to
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +34,13 @@ def rollouts(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Iterato
             house.close()
 
 
-@pytest.fixture(scope="session")
-def steady(rollouts: Rollouts, tmp_path_factory: pytest.TempPathFactory) -> int:
-    """The stable version: it gives everybody the same usual answer."""
+@pytest.fixture(scope="module")
+def steady(rollouts: Rollouts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A stable version that gives everybody the same usual answer; who was stable is so again afterwards."""
+    before = rollouts.route().split.stable
     folder = tmp_path_factory.mktemp("steady") / "model"
     version = rollouts.register(answering.directory(rollouts.trained, folder, odd=False))
-    # From a model of another kind, whose answers are others, by somebody's word.
-    route = rollouts.route()
-    rollouts.deployer.start(version, rollouts.platform.model_directory(version), timeout_s=60)
-    rollouts.house.router.write(MODEL, Split(version.version), route.generation, "for the test")
-    rollouts.registry.set_alias(MODEL, "champion", version.version)
-    return version.version
+    # Of another kind, with other answers: not by a rollout.
+    back_to(rollouts, version.version)
+    yield version.version
+    back_to(rollouts, before)

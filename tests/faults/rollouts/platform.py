@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.adapters.http_prober import HttpProber
+from headrace.adapters.labelled_log import LabelledLog
 from headrace.adapters.local import traefik
 from headrace.adapters.local.journal import FolderJournal
 from headrace.adapters.local.laptop import Laptop
 from headrace.adapters.local.process_deployer import ProcessDeployer, serving_command
 from headrace.adapters.local.scraped_metrics import ScrapedMetrics
 from headrace.adapters.mlflow_registry import MlflowRegistry
-from headrace.domain.lineage import ModelVersion, release_name
+from headrace.domain.lineage import ModelVersion
 from headrace.domain.rollout_policy import RolloutPolicy, RolloutStep
 from headrace.domain.split import Split
 from headrace.ports import Platform, Route
@@ -69,6 +70,7 @@ class Rollouts:
             metrics=ScrapedMetrics(self.deployer),
             prober=HttpProber(),
             journal=FolderJournal(settings.home / "rollouts"),
+            outcomes=LabelledLog(str(settings.home / "predictions")),
         )
 
     def register(self, directory: Path | None = None) -> ModelVersion:
@@ -126,16 +128,12 @@ def as_trained(served: Path, to: Path) -> Path:
     return Path(shutil.copytree(served, to, ignore=shutil.ignore_patterns("manifest.json")))
 
 
-def back_to(rollouts: Rollouts, version: int) -> None:
+def back_to(rollouts: Rollouts, number: int) -> None:
     """Give a version everything, and end all others, as if nothing had been."""
-    route = rollouts.route()
-    rollouts.deployer.start(
-        rollouts.registry.version(MODEL, version),
-        rollouts.house.settings.home / "versions" / release_name(MODEL, version),
-        60,
-    )
-    rollouts.house.router.write(MODEL, Split(version), route.generation, "as it was")
-    rollouts.registry.set_alias(MODEL, "champion", version)
+    version = rollouts.registry.version(MODEL, number)
+    rollouts.deployer.start(version, rollouts.platform.model_directory(version), timeout_s=60)
+    rollouts.house.router.write(MODEL, Split(number), rollouts.route().generation, "as it was")
+    rollouts.registry.set_alias(MODEL, "champion", number)
     for endpoint in rollouts.deployer.running(MODEL):
-        if endpoint.version != version:
+        if endpoint.version != number:
             rollouts.deployer.stop(MODEL, endpoint.version)

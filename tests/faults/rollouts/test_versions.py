@@ -1,5 +1,6 @@
 """Versions that deserve different ends, each rolled out whole under constant load behind the real proxy."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +20,14 @@ from tests.faults.rollouts.platform import Rollouts, back_to
 SHADOW = RolloutStep(shadow_pct=100, min_requests=30, hold_s=0.5, timeout_s=30)
 CANARY_PCT = 10
 CANARY = RolloutStep(weight_pct=CANARY_PCT, min_requests=30, hold_s=0.5, timeout_s=30)
-POLICY = RolloutPolicy(steps=(SHADOW, CANARY), interval_s=0.25)
+POLICY = RolloutPolicy(steps=(SHADOW, CANARY), interval_s=0.25, probes=False)
 NO_SHADOW = replace(POLICY, steps=(CANARY,))
 # What clients send: a row that only the odd version answers in its own way, and the metric that shows it.
 ODD = {
     "errors": answering.FAILING,
     "slow answers": answering.SLOW,
     "bad outputs": 52.0,
-    "scores up to": 60.0,
+    "scores": 60.0,
 }
 NAN = 40.0
 
@@ -54,7 +55,9 @@ def odd(rollouts: Rollouts, steady: int, tmp_path: Path) -> Iterator[ModelVersio
     assert version.version not in {endpoint.version for endpoint in rollouts.deployer.running(MODEL)}
 
 
-def deploy(rollouts: Rollouts, version: ModelVersion, body: bytes, policy: RolloutPolicy, **load: float) -> Deployed:
+def deploy(
+    rollouts: Rollouts, version: ModelVersion, body: Iterator[bytes], policy: RolloutPolicy, **load: float
+) -> Deployed:
     with Traffic(rollouts.house.url, MODEL, body=body, **load) as traffic:
         traffic.wait_for(20)
         done = rollouts.roll_out(version, policy)
@@ -83,12 +86,25 @@ def test_bad_version_is_found_out_as_a_shadow_and_answers_nobody(
     rollouts: Rollouts, odd: ModelVersion, metric: str
 ) -> None:
     # Copies come as fast as clients ask, whether the shadow keeps up or not: this one does, just so.
-    load = {"client_count": 1, "pause_s": 0.2} if metric == "slow answers" else {}
+    load = {"client_count": 1, "pause_s": 0.1} if metric == "slow answers" else {}
     seen = deploy(rollouts, odd, answering.windy(ODD[metric]), POLICY, **load)
     assert not seen.done.finished
     assert metric in seen.done.reason
     assert seen.traffic.lost == []
     assert seen.exposure(odd.version) == 0
+    assert {look.step for look in seen.looks} == {"shadow"}
+
+
+def test_version_that_refuses_what_clients_send_is_found_out_as_a_shadow(
+    rollouts: Rollouts, steady: int, tmp_path: Path
+) -> None:
+    version = rollouts.register(answering.choosy(rollouts.trained, tmp_path / "choosy"))
+    body = json.dumps({"rows": [answering.rows(answering.USUAL)[0] | {"carrier": answering.LOST}]}).encode()
+    seen = deploy(rollouts, version, body, POLICY)
+    assert not seen.done.finished
+    assert seen.done.reason.startswith("refusals: 100.00 % beside 0.00 %")
+    assert seen.traffic.lost == []
+    assert set(seen.traffic.answered) == {steady}
     assert {look.step for look in seen.looks} == {"shadow"}
 
 
@@ -175,7 +191,7 @@ def test_weight_edited_by_hand_is_put_right_by_the_driver(
             return router.drifted(model)
 
     platform = replace(rollouts.platform, router=Edited())  # type: ignore[arg-type]
-    assert rollouts.roll_out(version, NO_SHADOW, platform).finished
+    assert rollouts.roll_out(version, replace(NO_SHADOW, probes=True), platform).finished
     assert edited
     assert "put right" in capsys.readouterr().err
     back_to(rollouts, steady)

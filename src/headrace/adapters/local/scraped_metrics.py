@@ -12,9 +12,11 @@ from prometheus_client.samples import Sample
 from headrace import telemetry
 from headrace.adapters.local import loopback
 from headrace.domain.evidence import Counts
-from headrace.ports import Deployer
+from headrace.ports import Deployer, Recent
 
 _TIMEOUT_S = 1.0
+# From this status on the request is at fault, says the service.
+_REFUSED = 400
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ class ScrapedMetrics:
         """Version to counters. One that gives no answer within a second, or no such metric, is not in it."""
         return self._asked(model, "/metrics", lambda body, version: _counts(body, model, version))
 
-    def recent(self, model: str) -> Mapping[int, Mapping[str, float]]:
+    def recent(self, model: str) -> Mapping[int, Recent]:
         """Version to its latest predictions. One that gives no answer within a second is not in it."""
         return self._asked(model, telemetry.RECENT_PATH, _recent)
 
@@ -47,13 +49,16 @@ class ScrapedMetrics:
         return found
 
 
-def _recent(body: bytes, version: int) -> Mapping[str, float] | None:
+def _recent(body: bytes, version: int) -> Recent | None:
     """None when it is not such a document, or another version's: one that was swapped in."""
     try:
         said = json.loads(body)
         if said["version"] != version:
             return None
-        return dict(zip(said["rows"], map(_finite, said["scores"]), strict=True))
+        rows = said["rows"]
+        sent = [row for row, is_probe in zip(rows, said["probes"], strict=True) if not is_probe]
+        repeated = 1 - len(set(sent)) / len(sent) if sent else 0.0
+        return Recent(dict(zip(rows, map(_finite, said["scores"]), strict=True)), repeated)
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
@@ -76,6 +81,7 @@ def _counts(body: bytes, model: str, version: int) -> Counts | None:
             fallbacks=found.sum(telemetry.FEATURE_FALLBACKS),
             scores=found.buckets(telemetry.SCORE),
             started_at=found.value(telemetry.STARTED),
+            refusals=found.sum(telemetry.REQUESTS, _is_refusal),
         )
     except (ValueError, KeyError, OverflowError):
         return None
@@ -116,3 +122,7 @@ def _finite(value: float) -> float:
 
 def _is_error(sample: Sample) -> bool:
     return int(sample.labels[telemetry.STATUS]) >= telemetry.ERROR_STATUS
+
+
+def _is_refusal(sample: Sample) -> bool:
+    return _REFUSED <= int(sample.labels[telemetry.STATUS]) < telemetry.ERROR_STATUS
