@@ -72,8 +72,10 @@ class Drivers:
 
     def close(self) -> None:
         assert self._host.stdin
+        assert self._host.stdout
         self._host.stdin.close()
         assert self._host.wait(30) == 0
+        self._host.stdout.close()
 
     def _said(self) -> str:
         assert self._host.stdout
