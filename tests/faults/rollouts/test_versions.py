@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from headrace.domain.lineage import ModelVersion
+from headrace.domain.lineage import ModelVersion, release_name
 from headrace.domain.rollout import Look
 from headrace.domain.rollout_policy import RolloutPolicy, RolloutStep
 from headrace.domain.split import Split
 from headrace.steps.handover import Rollout
+from tests.contract.conftest import eventually
 from tests.contract.traffic import Traffic
 from tests.faults.house import MODEL
 from tests.faults.rollouts import answering
@@ -167,6 +168,46 @@ def test_killed_canary_is_taken_back_and_the_stable_version_does_not_notice(
     assert "no longer ready" in done.reason or "started anew" in done.reason
     # What it had begun to read can't be sent again: one request a client at most.
     assert len(traffic.lost) <= traffic.client_count
+
+
+def test_killed_stable_version_voids_the_evidence_and_promotes_nobody(
+    rollouts: Rollouts, steady: int, tmp_path: Path
+) -> None:
+    version = rollouts.register(answering.directory(rollouts.trained, tmp_path / "good", odd=False))
+    killed: list[int] = []
+    journal = rollouts.platform.journal
+
+    class Killing:
+        """The journal; the stable version dies after the canary's first look."""
+
+        looks = journal.looks
+
+        def append(self, model: str, rollout: str, look: Look) -> None:
+            journal.append(model, rollout, look)
+            process = rollouts.house.process(release_name(MODEL, steady))
+            if look.new_pct and process and not killed:
+                killed.append(process.pid)
+                process.kill()
+                eventually(lambda: rollouts.house.process(release_name(MODEL, steady)) not in (None, process))
+
+    platform = replace(rollouts.platform, journal=Killing())  # type: ignore[arg-type]
+    with Traffic(rollouts.house.url, MODEL, body=answering.windy(1.0)) as traffic:
+        traffic.wait_for(50)
+        done = rollouts.roll_out(version, NO_SHADOW, platform)
+        # What failed while nobody else could answer has failed; from here on nothing does.
+        failed = len(traffic.lost)
+        traffic.wait_for(sum(traffic.answered.values()) + 100)
+    state = rollouts.route().rollout
+    assert state is not None
+    looks = journal.looks(MODEL, state.key)
+    print(f"{[look.action.kind for look in looks]}; lost {failed} of {traffic.total}")
+    assert killed
+    assert done.finished
+    # It was compared with the stable version that was started again, and with nothing from before.
+    assert [look.action.kind for look in looks if look.action.kind != "hold"] == ["renew", "advance"]
+    assert min(looks[-1].action.requests) >= CANARY.min_requests
+    assert len(traffic.lost) == failed
+    back_to(rollouts, steady)
 
 
 def test_weight_edited_by_hand_is_put_right_by_the_driver(
