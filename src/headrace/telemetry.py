@@ -46,7 +46,7 @@ LOG_DROPPED = "headrace_log_dropped_rows_total"
 LOG_QUEUE = "headrace_log_queue_rows"
 """Predictions that wait to be written."""
 RELOADS = "headrace_reloads_total"
-"""Times that the service was told to load its directory again, by outcome: swapped, unchanged or failed."""
+"""Times that the service was told to load its directory again, by outcome: swapped or failed."""
 
 STARTED = "headrace_start_time_seconds"
 """When the oldest process of the service started, in seconds since 1970: counters of another start are others."""
