@@ -4,7 +4,6 @@ Writes docs/benchmarks/rollout.md. The real service behind the real Traefik, MLf
 second, on one machine; the bad versions are bad only for rows that their holdout has not.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -138,7 +137,7 @@ class Bench:
             with Load(house.url, MODEL, answering.windy(1.0)) as load:
                 load.for_s(0.5)
                 began = time.monotonic()
-                subprocess.run(command, env=self._environment(), check=True, cwd=ROOT, capture_output=True)
+                subprocess.run(command, env=house.environment, check=True, cwd=ROOT, capture_output=True)
                 whole.append(time.monotonic() - began)
                 load.for_s(0.2)
             switched.append(max(one.at for one in load.answers if one.version == other) - began)
@@ -152,18 +151,6 @@ class Bench:
 
     def _running(self) -> list[int]:
         return [one.version for one in self.rollouts.deployer.running(MODEL)]
-
-    def _environment(self) -> dict[str, str]:
-        settings = self.rollouts.house.settings
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-        return kept | {
-            "HEADRACE_PROJECT": str(ROOT),
-            "HEADRACE_HOME": str(settings.home),
-            "HEADRACE_HTTP_PORT": str(settings.http_port),
-            "HEADRACE_ADMIN_PORT": str(settings.admin_port),
-            "HEADRACE_MLFLOW_PORT": str(settings.mlflow_port),
-            "HEADRACE_RELEASE_PORTS": str(settings.release_ports),
-        }
 
     def _register(self, odd: bool) -> ModelVersion:
         self.made += 1

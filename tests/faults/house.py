@@ -58,6 +58,19 @@ class House:
         """Where clients reach the models."""
         return f"http://{HOST}:{self.settings.http_port}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a command of Headrace's that is to work on this house."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        return kept | {
+            "HEADRACE_PROJECT": str(ROOT),
+            "HEADRACE_HOME": str(self.settings.home),
+            "HEADRACE_HTTP_PORT": str(self.settings.http_port),
+            "HEADRACE_ADMIN_PORT": str(self.settings.admin_port),
+            "HEADRACE_MLFLOW_PORT": str(self.settings.mlflow_port),
+            "HEADRACE_RELEASE_PORTS": str(self.settings.release_ports),
+        }
+
     def serve(self, *versions: int) -> None:
         """Run the real service for versions of `MODEL`."""
         for version in versions:

@@ -1,40 +1,16 @@
 """A rollout through the ports: who gets traffic when, who is champion, and what is left when it goes wrong."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from headrace.domain.lineage import ModelVersion
 from headrace.domain.split import Split
 from headrace.errors import Unavailable
-from headrace.steps import driver
+from tests.unit.rollout_ends import HALF, ONE, SHADOW, TEN, begin
 from tests.unit.rollout_parts import MODEL, Behaviour
-from tests.unit.rollout_world import POLICY, World, check_end
+from tests.unit.rollout_world import World, check_end
 
 BAD = Behaviour(errors=0.5)
-SHADOW, ONE, TEN, HALF = (
-    Split(1, shadow=2, shadow_pct=100),
-    *(Split(1, canary=2, canary_pct=pct) for pct in (1, 10, 50)),
-)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-@pytest.fixture
-def serving(world: World) -> World:
-    assert world.deploy(world.register()).finished
-    return world
-
-
-def begin(world: World, version: ModelVersion) -> None:
-    """As a driver does that is killed right after."""
-    directory = world.platform.model_directory(version)
-    world.deployer.start(version, directory, 1)
-    driver.begin(world.platform, MODEL, version.version, directory, POLICY, world.clock)
 
 
 def test_the_first_version_gets_all_traffic_once_it_answers(world: World):

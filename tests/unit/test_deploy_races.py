@@ -3,42 +3,18 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from headrace.domain.lineage import ModelVersion
 from headrace.domain.split import Split
 from headrace.errors import Conflict, Unavailable
-from headrace.steps import driver
 from headrace.steps.handover import Rollout
 from headrace.steps.settling import settle
+from tests.unit.rollout_ends import HALF, ONE, SHADOW, TEN, begin
 from tests.unit.rollout_parts import MODEL, Behaviour
 from tests.unit.rollout_world import BY_HAND, POLICY, World, check_end
 
 BAD = Behaviour(errors=0.5)
-SHADOW, ONE, TEN, HALF = (
-    Split(1, shadow=2, shadow_pct=100),
-    *(Split(1, canary=2, canary_pct=pct) for pct in (1, 10, 50)),
-)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-@pytest.fixture
-def serving(world: World) -> World:
-    assert world.deploy(world.register()).finished
-    return world
-
-
-def begin(world: World, version: ModelVersion) -> None:
-    """As a driver does that is killed right after."""
-    directory = world.platform.model_directory(version)
-    world.deployer.start(version, directory, 1)
-    driver.begin(world.platform, MODEL, version.version, directory, POLICY, world.clock)
 
 
 def test_a_newer_version_takes_the_place_of_an_unfinished_one(serving: World):

@@ -186,12 +186,15 @@ def _compared(metric: str, new: Tally, stable: Tally, limit: float, error: float
     low, high = worse.low - expected, worse.high - expected
     if new.share is None or stable.share is None:
         return Finding(metric, "inconclusive", new.share, stable.share, low, high, limit)
-    outcome: Outcome = "pass"
-    if low > limit:
-        outcome = "fail"
-    elif new.share - stable.share - expected > limit:
-        outcome = "inconclusive"
+    outcome = _outcome(low, new.share - stable.share - expected, limit)
     return Finding(metric, outcome, new.share, stable.share + expected, low, high, limit)
+
+
+def _outcome(low: float, seen: float, limit: float) -> Outcome:
+    """Of a difference beyond what is expected: the least that is not ruled out, and the one that was seen."""
+    if low > limit:
+        return "fail"
+    return "inconclusive" if seen > limit else "pass"
 
 
 def _loss(new: Tally, stable: Tally, limit: float, error: float) -> Finding:
@@ -250,11 +253,5 @@ _BADNESS = {"pass": 0, "inconclusive": 1, "fail": 2}
 def _disagreement(pairs: Tally, expected: float, limit: float, error: float) -> Finding:
     found = bounds(pairs, error)
     low, high = found.low - expected, found.high - expected
-    outcome: Outcome = "pass"
-    if pairs.share is None:
-        outcome = "inconclusive"
-    elif low > limit:
-        outcome = "fail"
-    elif pairs.share - expected > limit:
-        outcome = "inconclusive"
+    outcome = "inconclusive" if pairs.share is None else _outcome(low, pairs.share - expected, limit)
     return Finding(DISAGREEMENT, outcome, pairs.share, expected, low, high, limit)

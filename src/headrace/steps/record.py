@@ -3,19 +3,13 @@
 import json
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.documents import plain
 from headrace.domain.lineage import ModelVersion
-from headrace.domain.rollout import Look, RolloutState
+from headrace.domain.rollout import RolloutState
 from headrace.learning import rollout_page
 from headrace.ports import Platform
-
-
-@dataclass(frozen=True)
-class _Looks:
-    looks: tuple[Look, ...]
 
 
 def keep_record(platform: Platform, version: ModelVersion, state: RolloutState | None) -> None:
@@ -28,8 +22,7 @@ def keep_record(platform: Platform, version: ModelVersion, state: RolloutState |
         return
     looks = platform.journal.looks(version.model, state.key)
     folder = platform.home / "rollouts" / version.model / state.key
-    # At once: to plan for each of a day's looks how it is written takes a minute.
-    told = plain(_Looks(tuple(looks)))["looks"]
+    told = [plain(look) for look in looks]
     _write(folder / "looks.json", json.dumps(told, indent=1, allow_nan=False) + "\n")
     _write(folder / "rollout.html", rollout_page.render(version.model, state, looks))
     platform.registry.log_files(version.lineage.experiment_run, folder, "rollout")

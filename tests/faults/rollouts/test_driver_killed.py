@@ -38,22 +38,12 @@ class Drivers:
     """Starts drivers, and kills them."""
 
     def __init__(self, rollouts: Rollouts, folder: Path) -> None:
-        settings = rollouts.house.settings
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-        environment = kept | {
-            "HEADRACE_PROJECT": str(ROOT),
-            "HEADRACE_HOME": str(settings.home),
-            "HEADRACE_HTTP_PORT": str(settings.http_port),
-            "HEADRACE_ADMIN_PORT": str(settings.admin_port),
-            "HEADRACE_MLFLOW_PORT": str(settings.mlflow_port),
-            "HEADRACE_RELEASE_PORTS": str(settings.release_ports),
-            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"))),
-        }
+        path = os.pathsep.join((str(ROOT), str(ROOT / "src")))
         write_json(folder / "policy.json", POLICY)
         self._host = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.rollouts.driver_host", str(folder / "policy.json")],
             cwd=ROOT,
-            env=environment,
+            env=rollouts.house.environment | {"PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,7 +1,6 @@
 """Fault 8: MLflow is down. No service needs it; a promotion fails, says so, and is finished by the same call."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -46,20 +45,10 @@ def plan(tmp_path: Path) -> Path:
 
 def deploy(rollouts: Rollouts, plan: Path, version: ModelVersion) -> subprocess.CompletedProcess[str]:
     """The step as the pipeline runs it, in a process of its own."""
-    settings = rollouts.house.settings
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    environment = kept | {
-        "HEADRACE_PROJECT": str(ROOT),
-        "HEADRACE_HOME": str(settings.home),
-        "HEADRACE_HTTP_PORT": str(settings.http_port),
-        "HEADRACE_ADMIN_PORT": str(settings.admin_port),
-        "HEADRACE_MLFLOW_PORT": str(settings.mlflow_port),
-        "HEADRACE_RELEASE_PORTS": str(settings.release_ports),
-    }
     return subprocess.run(
         [sys.executable, "-c", STEP, str(plan), str(version.version)],
         cwd=ROOT,
-        env=environment,
+        env=rollouts.house.environment,
         capture_output=True,
         text=True,
         timeout=120,
