@@ -1,8 +1,9 @@
 """The environment, read once: the only place that looks at `os.environ`."""
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.errors import UsageError
@@ -26,6 +27,21 @@ class Settings:
             .dvc/config says.
         prediction_log: folder or s3:// URL for the segments of predictions and labels, instead of one in `home`.
         models: what `headrace up` puts in service when no model is named.
+        online_store: redis:// URL of the online store; empty means a file in `home`.
+        feast_registry: SQLAlchemy URL of Feast's registry (``postgresql+psycopg://…``); empty means a file in `home`.
+        context: which family of adapters: local, or cluster; what follows is for the latter.
+        namespace: where the models run.
+        store: ``s3://bucket/prefix`` for model directories, predictions and what rollouts saw.
+        store_endpoint: where services in the cluster reach the bucket, if it is not AWS.
+        store_region: of the bucket.
+        store_secret: Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for model services.
+        online_store_secret: Secret with the key `url`, for model services; empty when they need no online store.
+        serving_image: the service's image, by digest or tag.
+        proxy_url: where clients reach the models.
+        proxy_service: Traefik's Service, ``namespace/name``.
+        prometheus_url: the Prometheus that scrapes the models.
+        kfp_url: the API of Kubeflow Pipelines.
+        components_image: the image of the pipelines' steps; empty means the one that was compiled in.
     """
 
     root: Path
@@ -38,14 +54,52 @@ class Settings:
     data_remote: str = ""
     prediction_log: str = ""
     models: tuple[str, ...] = ("flight_delay",)
+    online_store: str = field(default="", repr=False)
+    feast_registry: str = field(default="", repr=False)
+    context: str = "local"
+    namespace: str = "headrace"
+    store: str = ""
+    store_endpoint: str = ""
+    store_region: str = "us-east-1"
+    store_secret: str = "headrace-store"  # noqa: S105 - its name
+    online_store_secret: str = ""
+    serving_image: str = ""
+    proxy_url: str = "http://traefik.traefik.svc"
+    proxy_service: str = "traefik/traefik"
+    prometheus_url: str = "http://prometheus.monitoring.svc:9090"
+    kfp_url: str = "http://ml-pipeline.kubeflow.svc:8888"
+    components_image: str = ""
 
     @property
     def tracking_uri(self) -> str:
         """The MLflow server."""
-        return self.mlflow_uri or f"http://{HOST}:{self.mlflow_port}"
+        if self.mlflow_uri or self.context == "local":
+            return self.mlflow_uri or f"http://{HOST}:{self.mlflow_port}"
+        raise UsageError(f"in a cluster, {variable('mlflow_uri')} has to name the MLflow server")
+
+    def required(self, field: str) -> str:
+        """The value of a field that a cluster needs.
+
+        Raises:
+            UsageError: it is empty.
+        """
+        value = str(getattr(self, field))
+        if not value:
+            raise UsageError(f"{variable(field)} is not set: {_NEEDED[field]}")
+        return value
 
 
 _PORTS = ("http_port", "admin_port", "mlflow_port", "release_ports")
+_TEXTS = tuple(
+    name
+    for name, one in Settings.__dataclass_fields__.items()
+    if one.type in ("str", str) and name not in ("root", "home")
+)
+_CONTEXTS = ("local", "cluster")
+_NEEDED = {
+    "store": "give the s3:// URL where model directories are kept",
+    "serving_image": "give the image of the model service",
+}
 
 
 def variable(field: str) -> str:
@@ -53,8 +107,13 @@ def variable(field: str) -> str:
     return f"HEADRACE_{field.upper()}"
 
 
-def read(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
+def read(environ: Mapping[str, str] | None = None, cwd: Path | None = None, context: str = "") -> Settings:
     """Read the settings.
+
+    Args:
+        environ: instead of the process's own.
+        cwd: where the project is looked for.
+        context: instead of what the environment says.
 
     Raises:
         UsageError: no project here, an unknown HEADRACE_ variable, or a port that is none.
@@ -63,18 +122,34 @@ def read(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> S
     _refuse_unknown(environ)
     root = _project(environ, cwd or Path.cwd())
     values: dict[str, object] = {}
-    for field in _PORTS:
-        text = environ.get(variable(field), "")
+    for name in _PORTS:
+        text = environ.get(variable(name), "")
         if text:
-            values[field] = _port(variable(field), text)
+            values[name] = _port(variable(name), text)
     _refuse_shared(values)
-    for field in ("mlflow_uri", "data_remote", "prediction_log"):
-        values[field] = environ.get(variable(field), "")
+    for name in _TEXTS:
+        if text := environ.get(variable(name), ""):
+            values[name] = text
+    if context:
+        values["context"] = context
+    _refuse_odd(values)
     models = environ.get(variable("models"), "")
     if models:
         values["models"] = tuple(name.strip() for name in models.split(",") if name.strip())
     home = Path(environ.get(variable("home"), "") or root / ".headrace")
     return Settings(root=root, home=home.absolute(), **values)  # type: ignore[arg-type]
+
+
+def _refuse_odd(given: Mapping[str, object]) -> None:
+    context = given.get("context", "local")
+    if context not in _CONTEXTS:
+        raise UsageError(f"{variable('context')}={context!r} is unknown: it is {' or '.join(_CONTEXTS)}")
+    store = str(given.get("store", ""))
+    if store and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._/-]*)?", store):
+        raise UsageError(f"{variable('store')}={store!r} is not of the form s3://bucket/prefix")
+    service = str(given.get("proxy_service", "traefik/traefik"))
+    if service.count("/") != 1 or not all(service.split("/")):
+        raise UsageError(f"{variable('proxy_service')}={service!r} is not of the form namespace/name")
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
@@ -98,11 +173,11 @@ def _project(environ: Mapping[str, str], cwd: Path) -> Path:
 
 def _refuse_shared(given: Mapping[str, object]) -> None:
     """One port for two things would let the first that starts keep the other from starting."""
-    chosen = {field: given.get(field, Settings.__dataclass_fields__[field].default) for field in _PORTS}
-    for field, port in chosen.items():
-        others = [variable(name) for name, other in chosen.items() if other == port and name != field]
+    chosen = {one: given.get(one, Settings.__dataclass_fields__[one].default) for one in _PORTS}
+    for name, port in chosen.items():
+        others = [variable(one) for one, other in chosen.items() if other == port and one != name]
         if others:
-            raise UsageError(f"{variable(field)} and {others[0]} are both {port}: give each a port of its own")
+            raise UsageError(f"{variable(name)} and {others[0]} are both {port}: give each a port of its own")
 
 
 def _port(name: str, text: str) -> int:

@@ -12,6 +12,7 @@ from headrace.adapters.local import traefik
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.traefik_router import TraefikRouter
 from headrace.adapters.local.traefik_start import PREFIX
+from headrace.adapters.traefik_rules import BODY_BYTES
 from headrace.domain.evidence import Counts, Expected
 from headrace.domain.rollout import RolloutState, advanced, begin
 from headrace.domain.rollout_policy import RolloutPolicy, RolloutStep
@@ -199,10 +200,10 @@ def test_limits_of_the_proxy(local: Local) -> None:
     local.run(3)
     local.router.write(MODEL, Split(3), seen=0, note="")
     url, path = local.router.url(MODEL), f"/v1/models/{MODEL}/predict"
-    assert status(url, path, b"x" * traefik.BODY_BYTES) == 200
+    assert status(url, path, b"x" * BODY_BYTES) == 200
     with client(url) as connection:
         connection.putrequest("POST", path)
-        connection.putheader("Content-Length", str(traefik.BODY_BYTES + 1))
+        connection.putheader("Content-Length", str(BODY_BYTES + 1))
         connection.endheaders()
         assert connection.getresponse().status == 413
     assert status(url, path, x="a" * 60_000) == 431

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.adapters.local import traefik_route
-from headrace.adapters.local.traefik import BODY_BYTES, LIMIT, RETRY
 from headrace.adapters.local.traefik_route import Held
+from headrace.adapters.traefik_rules import BODY_BYTES, LIMIT, RETRY
 from headrace.domain.evidence import Counts, Expected
 from headrace.domain.rollout import RolloutState, begin, ended
 from headrace.domain.rollout_policy import RolloutPolicy, RolloutStep

@@ -1,6 +1,5 @@
 """The Deployer port on this machine: one supervised process a model version."""
 
-import json
 import re
 import sys
 import time
@@ -8,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from headrace.adapters import service_log
 from headrace.adapters.feast_store import online_store_url
 from headrace.adapters.local import locks, loopback, ports
 from headrace.adapters.local.processes import Processes, ProcessState
@@ -24,7 +24,6 @@ _PROBE_S = 1.0
 # To drain, to answer what has begun, and to write the log.
 _STOP_WAIT_S = 60
 _POLL_S = 0.05
-_REASON_CHARS = 600
 
 
 def serving_command(directory: Path, port: int, options: Sequence[str] = ()) -> tuple[str, ...]:
@@ -84,9 +83,9 @@ class ProcessDeployer:
         problem = self._wait_until_ready(name, endpoint.url, timeout_s)
         if problem is None:
             return endpoint
-        reason = _reason(self._processes.log_tail(name, line_count=20, after=log_bytes))
+        said = service_log.reason(self._processes.log_tail(name, line_count=20, after=log_bytes))
         self._processes.remove(name)
-        raise Unavailable(f"{name} {problem}: {reason}")
+        raise Unavailable(f"{name} {problem}: {said or 'its log says nothing'}")
 
     def stop(self, model: str, version: int) -> None:
         """Let a version answer what it has begun, and end it. Idempotent."""
@@ -142,17 +141,3 @@ def _port_of(program: Program) -> int:
 def _ready(url: str) -> bool:
     answer = loopback.get(f"{url}/v2/health/ready", _PROBE_S)
     return answer is not None and answer.status == 200
-
-
-def _reason(lines: Sequence[str]) -> str:
-    """The last words of a log: plain lines, and of the JSON lines those that say what went wrong."""
-    said = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            said.append(line.strip())
-            continue
-        if isinstance(event, dict) and event.get("level") in ("error", "critical"):
-            said.append(" ".join(str(event[key]) for key in ("event", "reason", "error") if event.get(key)))
-    return " / ".join(said[-3:])[-_REASON_CHARS:] or "its log says nothing"

@@ -1,6 +1,5 @@
 """The MetricsSource port without a Prometheus: asks each running release itself."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -11,6 +10,7 @@ from prometheus_client.samples import Sample
 
 from headrace import telemetry
 from headrace.adapters.local import loopback
+from headrace.adapters.recent import finite, read_recent
 from headrace.domain.evidence import Counts
 from headrace.ports import Deployer, Recent
 
@@ -37,7 +37,7 @@ class ScrapedMetrics:
 
     def recent(self, model: str) -> Mapping[int, Recent]:
         """Version to its latest predictions. One that gives no answer within a second is not in it."""
-        return self._asked(model, telemetry.RECENT_PATH, _recent)
+        return self._asked(model, telemetry.RECENT_PATH, read_recent)
 
     def _asked(self, model: str, path: str, read: Callable[[bytes, int], T | None]) -> Mapping[int, T]:
         found = {}
@@ -47,20 +47,6 @@ class ScrapedMetrics:
             if said is not None:
                 found[endpoint.version] = said
         return found
-
-
-def _recent(body: bytes, version: int) -> Recent | None:
-    """None when it is not such a document, or another version's: one that was swapped in."""
-    try:
-        said = json.loads(body)
-        if said["version"] != version:
-            return None
-        rows = said["rows"]
-        sent = [row for row, is_probe in zip(rows, said["probes"], strict=True) if not is_probe]
-        repeated = 1 - len(set(sent)) / len(sent) if sent else 0.0
-        return Recent(dict(zip(rows, map(_finite, said["scores"]), strict=True)), repeated)
-    except (ValueError, KeyError, TypeError, OverflowError):
-        return None
 
 
 def _counts(body: bytes, model: str, version: int) -> Counts | None:
@@ -104,20 +90,13 @@ class _Release:
     def value(self, metric: str) -> float | None:
         """Of a metric of the process, without a release."""
         family = self._families.get(metric)
-        return _finite(family.samples[0].value) if family and family.samples else None
+        return finite(family.samples[0].value) if family and family.samples else None
 
     def _samples(self, metric: str, name: str) -> list[Sample]:
         family = self._families.get(metric.removesuffix("_total"))
         if family is None:
             return []
         return [one for one in family.samples if one.name == name and self._labels.items() <= one.labels.items()]
-
-
-def _finite(value: float) -> float:
-    """Raises ValueError for any other: what can't be compared is no evidence."""
-    if not math.isfinite(number := float(value)):
-        raise ValueError(f"{value} is not finite")
-    return number
 
 
 def _is_error(sample: Sample) -> bool:

@@ -10,18 +10,13 @@ import yaml
 from headrace.adapters.local import traefik_start
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.programs import Program, write_private
+from headrace.adapters.traefik_rules import CLEAN, shared_middlewares
 from headrace.domain.lineage import digest
 from headrace.settings import HOST, Settings
 
 NAME = "traefik"
-LIMIT = "headrace-limit"
-RETRY = "headrace-retry"
-CLEAN = "headrace-clean"
-BODY_BYTES = 8 * 1024 * 1024
 _HEADER_BYTES = 32 * 1024
 
-# Traefik strips or replaces what else clients say about themselves: X-Real-Ip, X-Forwarded-For and so on.
-_NOT_FORWARDED = ("Connection", "Upgrade", "Forwarded", "X-Forwarded-Host")
 _UNENCODED_ONLY = ("Slash", "Backslash", "NullCharacter", "Semicolon", "Percent", "QuestionMark", "Hash")
 
 
@@ -111,12 +106,6 @@ def _shared() -> dict[str, Any]:
                     "service": "api@internal",
                 }
             },
-            "middlewares": {
-                # The service is asked for nothing but an answer over HTTP/1.1, and who asks it is the proxy's to say.
-                CLEAN: {"headers": {"customRequestHeaders": dict.fromkeys(_NOT_FORWARDED, "")}},
-                LIMIT: {"buffering": {"maxRequestBodyBytes": BODY_BYTES}},
-                # Only what was never sent is tried again: Traefik stops once it wrote the request.
-                RETRY: {"retry": {"attempts": 6, "initialInterval": "20ms"}},
-            },
+            "middlewares": shared_middlewares(),
         }
     }

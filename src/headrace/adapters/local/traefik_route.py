@@ -8,21 +8,27 @@ from typing import Any
 
 import yaml
 
-from headrace.adapters.local.traefik import BODY_BYTES, LIMIT, RETRY
+from headrace.adapters import route_record
 from headrace.adapters.local.traefik_start import PREFIX
-from headrace.documents import bind, plain
-from headrace.domain.split import Split
-from headrace.errors import IntegrityError
+from headrace.adapters.traefik_rules import (
+    ANY,
+    BODY_BYTES,
+    LIMIT,
+    PINNED,
+    PINNED_ELSEWHERE,
+    RETRY,
+    SHADOW_TIMEOUTS,
+    paths,
+    pinned,
+    pinned_elsewhere,
+    request_header,
+    roles,
+    sticky,
+)
 from headrace.ports import Route
 from headrace.telemetry import ROLE_HEADER
 
-SCHEMA_VERSION = 2
-"""1 had no rollout, shadow or sticky; it is read as well."""
-_HEADER = "Headrace-Version"
 _GENERATION = "Headrace-Generation"
-_PINNED, _PINNED_ELSEWHERE, _ANY = 300, 200, 100
-# A shadow that does not answer must not keep copies for long: each is memory of the proxy's.
-_SHADOW_TIMEOUT = "5s"
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,8 @@ NOTHING = Held({}, {})
 
 def render(route: Route, urls: Mapping[int, str]) -> str:
     """The file: a comment with the record, and below it what Traefik reads."""
-    record = json.dumps({"schema_version": SCHEMA_VERSION, **plain(route)}, sort_keys=True)
     # Traefik takes the file for a Go template, comments included.
-    record = record.replace("{{", "\\u007b\\u007b")
+    record = route_record.dump(route).replace("{{", "\\u007b\\u007b")
     # JSON is YAML, and of JSON no beginning is valid: Traefik never takes half a file for a whole one.
     return f"{PREFIX}{record}\n{json.dumps(_configuration(route, urls), indent=1)}\n"
 
@@ -60,18 +65,11 @@ def route(path: Path) -> Route:
     """
     try:
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-        record = json.loads(first.removeprefix(PREFIX)) if first.startswith(PREFIX) else None
-        version = record.pop("schema_version") if isinstance(record, dict) else None
-    except (OSError, ValueError, KeyError) as broken:
-        raise _unreadable(path, broken) from broken
-    if not isinstance(version, int):
-        raise _unreadable(path, "its first line is no record of Headrace")
-    if version > SCHEMA_VERSION:
-        raise IntegrityError(f"{path} was written by a newer Headrace (form {version}); use that one, or a newer one")
-    found = bind(Route, record, str(path), IntegrityError)
-    if found.model != path.stem:
-        raise _unreadable(path, f"it is the record of {found.model!r}")
-    return found
+    except (OSError, ValueError) as broken:
+        raise route_record.unreadable(path, broken) from broken
+    if not first.startswith(PREFIX):
+        raise route_record.unreadable(path, "its first line is no record of Headrace")
+    return route_record.load(first.removeprefix(PREFIX), path, path.stem)
 
 
 def weights(path: Path) -> Mapping[int, int] | None:
@@ -155,11 +153,9 @@ def _weights(service: Mapping[str, Any], model: str) -> dict[int, int]:
 def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
     model = route.model
     nowhere = f"{model}-nowhere"
-    paths = _paths(model)
     routers = {
-        model: _router(paths, model if route.split.shadow is None else _mirrored(model), _ANY, LIMIT),
-        # A request for a version that does not run is never answered by another one.
-        nowhere: _router(f"{paths} && HeaderRegexp(`{_HEADER}`, `.*`)", nowhere, _PINNED_ELSEWHERE, LIMIT),
+        model: _router(paths(model), model if route.split.shadow is None else _mirrored(model), ANY, LIMIT),
+        nowhere: _router(pinned_elsewhere(model), nowhere, PINNED_ELSEWHERE, LIMIT),
     }
     services: dict[str, Any] = {
         model: {
@@ -171,14 +167,14 @@ def _configuration(route: Route, urls: Mapping[int, str]) -> dict[str, Any]:
     }
     # Used by no router. Traefik repeats it when asked, and so says which write it holds: the weights alone don't, where
     # somebody changed the file by hand and a write puts it right before Traefik has read the change.
-    middlewares = {_stamp(model): _request_header(_GENERATION, str(route.generation))}
+    middlewares = {_stamp(model): request_header(_GENERATION, str(route.generation))}
     as_what = roles(route.split)
     for version, url in sorted(urls.items()):
         name = f"{model}-v{version}"
-        routers[name] = _router(f"{paths} && Header(`{_HEADER}`, `{version}`)", name, _PINNED, LIMIT, RETRY)
+        routers[name] = _router(pinned(model, version), name, PINNED, LIMIT, RETRY)
         # On the service, not on a router: of the requests that go to the weighted one, only it knows who answers.
         services[name] = {"loadBalancer": _release(url), "middlewares": [name]}
-        middlewares[name] = _request_header(ROLE_HEADER, as_what.get(version, ""))
+        middlewares[name] = request_header(ROLE_HEADER, as_what.get(version, ""))
     configuration = {"routers": routers, "services": services, "middlewares": middlewares}
     shadow = route.split.shadow
     if shadow is not None and shadow in urls:
@@ -193,8 +189,7 @@ def _weighted(route: Route) -> dict[str, Any]:
         "services": [{"name": f"{route.model}-v{version}", "weight": pct} for version, pct in weights],
     }
     if route.split.sticky:
-        # Its value says which version it was: one that has no traffic any more is not found, and another one answers.
-        weighted["sticky"] = {"cookie": {"name": f"headrace_{route.model}", "httpOnly": True, "sameSite": "strict"}}
+        weighted["sticky"] = sticky(route.model)
     return weighted
 
 
@@ -207,26 +202,8 @@ def _add_shadow(configuration: dict[str, Any], model: str, version: int, url: st
         # A service of its own for the role: requests that are pinned to this version are no shadow.
         name: {"loadBalancer": {**_release(url), "serversTransport": name}, "middlewares": [name]},
     }
-    configuration["middlewares"][name] = _request_header(ROLE_HEADER, "shadow")
-    timeouts = {"dialTimeout": "1s", "responseHeaderTimeout": _SHADOW_TIMEOUT, "idleConnTimeout": "3s"}
-    configuration["serversTransports"] = {name: {"forwardingTimeouts": timeouts}}
-
-
-def roles(split: Split) -> dict[int, str]:
-    """What each version of a split answers as; where a version is two things, the one that it has traffic for."""
-    by_version = {split.previous: "previous", split.canary: "canary", split.stable: "stable"}
-    return {version: role for version, role in by_version.items() if version is not None}
-
-
-def _paths(model: str) -> str:
-    """The rule for a model's paths.
-
-    No path with dots or an empty segment in it, decoded: where it leads is a matter of opinion, and the service's could
-    be another one than the proxy's.
-    """
-    # `flight` must not catch `flight_delay`: a prefix ends with a slash.
-    prefixes = f"PathPrefix(`/v1/models/{model}/`) || Path(`/v2/models/{model}`) || PathPrefix(`/v2/models/{model}/`)"
-    return f"({prefixes}) && !PathRegexp(`[^A-Za-z0-9_/-]|//`)"
+    configuration["middlewares"][name] = request_header(ROLE_HEADER, "shadow")
+    configuration["serversTransports"] = {name: {"forwardingTimeouts": SHADOW_TIMEOUTS}}
 
 
 def _router(rule: str, service: str, priority: int, *middlewares: str) -> dict[str, Any]:
@@ -239,20 +216,9 @@ def _router(rule: str, service: str, priority: int, *middlewares: str) -> dict[s
     }
 
 
-def _request_header(name: str, value: str) -> dict[str, Any]:
-    """Instead of what the client sent; an empty value is no header."""
-    return {"headers": {"customRequestHeaders": {name: value}}}
-
-
 def _release(url: str) -> dict[str, Any]:
     return {
         "servers": [{"url": url}],
         "passHostHeader": False,
         "healthCheck": {"path": "/v2/health/ready", "interval": "500ms", "timeout": "2s"},
     }
-
-
-def _unreadable(path: Path, why: object) -> IntegrityError:
-    return IntegrityError(
-        f"{path} can't be read: {why}; put the first line back, or remove the file and roll out again"
-    )

@@ -10,6 +10,7 @@ from headrace.adapters.local import locks, loopback, traefik, traefik_route
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.programs import write_private
 from headrace.adapters.local.traefik_route import Held
+from headrace.adapters.traefik_rules import shadows
 from headrace.domain.rollout import RolloutState
 from headrace.domain.split import Split, describe, told_weights
 from headrace.errors import Conflict, Unavailable, UsageError
@@ -172,11 +173,6 @@ class TraefikRouter:
         """Traefik takes over all files or none: another model's broken file stops this one's."""
         broken = [str(path) for path in self._folder.glob("*.yml") if not traefik_route.parses(path)]
         return f"; broken files stop it from reading any: {', '.join(sorted(broken))}" if broken else ""
-
-
-def shadows(split: Split) -> Mapping[int, int]:
-    """Version to percent of the requests that it gets copies of."""
-    return {} if split.shadow is None else {split.shadow: split.shadow_pct}
 
 
 def _told(held: Held) -> str:
