@@ -1,0 +1,1 @@
+"""The cluster family of adapters: Helm, Traefik's custom resources, Prometheus, Kubeflow Pipelines, S3."""
