@@ -124,11 +124,17 @@ def _read_manifest(directory: Path, public_key: Path | None) -> Manifest:
     # The signature vouches for these bytes, and they for all others.
     if signed is not None and hashlib.sha256(data).hexdigest() != signed:
         raise IntegrityError(f"{path} changed after its signature was verified: download the model version again")
-    manifest = bind(Manifest, _json(data, MANIFEST, IntegrityError), str(path), IntegrityError)
+    manifest = parse_manifest(data, str(path))
     unlisted = sorted({entry.name for entry in directory.iterdir()} - set(manifest.files) - {MANIFEST, SIGNATURE})
     if unlisted:
         raise IntegrityError(f"{directory} holds {unlisted[:3]}, which {MANIFEST} does not list: remove it")
     return manifest
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """What a manifest lists. Raises IntegrityError when it is none."""
+    found: Manifest = bind(Manifest, _json(data, MANIFEST, IntegrityError), where, IntegrityError)
+    return found
 
 
 def _read_listed(directory: Path, manifest: Manifest) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """Every port in memory or in a folder: no process, no network, and the same contract suites as the adapters."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -68,6 +69,11 @@ def model_directory(path: Path, model: str, version: int, **switches: str) -> Pa
     (path / "release.json").write_text(json.dumps({"model": model, "version": version}))
     for name, text in switches.items():
         (path / name).write_text(text)
+    for name in ("contract.json", "golden.json", "model.onnx"):
+        (path / name).touch()
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in path.iterdir()}
+    manifest = {"schema_version": 1, "model": model, "version": version, "files": files}
+    (path / "manifest.json").write_text(json.dumps(manifest))
     return path
 
 
