@@ -74,8 +74,14 @@ class Project:
         path.write_text(yaml.safe_dump(config))
 
 
-def make(root: Path, now: datetime) -> Project:
-    """Make the project and materialise everything as known now; the values are random, and an hour old."""
+def make(root: Path, now: datetime, online_store: str = "") -> Project:
+    """Make the project and materialise everything as known now; the values are random, and an hour old.
+
+    Args:
+        root: where everything is.
+        now: until when values are known.
+        online_store: URL of a Redis; without one it is a file.
+    """
     shutil.copytree(ROOT / "feature_repo", root / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
     flights = root / "models/flight_delay/contract.yaml"
     flights.parent.mkdir(parents=True)
@@ -85,7 +91,7 @@ def make(root: Path, now: datetime) -> Project:
     wide.write_text(yaml.safe_dump(_wide()))
     contracts = {path.parent.name: read_contract(path) for path in (flights, wide)}
     keys = {"flight_delay": FLIGHT_KEYS, WIDE: {"site": [f"site{number:05d}" for number in range(WIDE_KEYS)]}}
-    project = Project(Settings(root=root, home=root / "home"), contracts, keys)
+    project = Project(Settings(root=root, home=root / "home", online_store=online_store), contracts, keys)
     random = np.random.default_rng(0)
     for model in contracts:
         project.write_sources(model, now - timedelta(hours=1), random)

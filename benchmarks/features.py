@@ -68,17 +68,18 @@ def ways_of(project: Project, store: OnlineStore) -> Iterator[Mapping[str, Mappi
     with asyncio.Runner() as runner:
         found = {
             model: {
-                OURS: _ours(runner, store, project, model),
-                SDK: _sdk(feast, service, full=False),
-                CLASS: _store_class(feast, project, model),
+                OURS: service_way(runner, store, project, model),
+                SDK: sdk(feast, service, full=False),
+                CLASS: store_class(feast, project, model),
             }
             for model, service in services.items()
         }
-        found[WIDE][VECTORS] = _sdk(feast, vectors, full=True)
+        found[WIDE][VECTORS] = sdk(feast, vectors, full=True)
         yield found
 
 
-def _ours(runner: asyncio.Runner, store: OnlineStore, project: Project, model: str) -> Way:
+def service_way(runner: asyncio.Runner, store: OnlineStore, project: Project, model: str) -> Way:
+    """As the service completes rows."""
     completion = Completion(project.contracts[model], store, 60, lambda: datetime.now(UTC))
 
     async def read(calls: Sequence[Keys]) -> list[Any]:
@@ -94,14 +95,16 @@ def _ours(runner: asyncio.Runner, store: OnlineStore, project: Project, model: s
     return lambda calls: runner.run(read(calls))
 
 
-def _sdk(feast: Any, service: Any, full: bool) -> Way:
+def sdk(feast: Any, service: Any, full: bool) -> Way:
+    """As Feast's documentation has it."""
+
     def read(keys: Keys) -> dict[str, list[Any]]:
         return dict(feast.get_online_features(service, entity_rows=[*keys], full_feature_names=full).to_dict())
 
     return lambda calls: [read(keys) for keys in calls]
 
 
-def _store_class(feast: Any, project: Project, model: str) -> Way:
+def store_class(feast: Any, project: Project, model: str) -> Way:
     """`online_read` of each view, as the SDK calls it and with nothing around it: messages in, messages out."""
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value

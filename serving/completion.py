@@ -71,7 +71,8 @@ class Completion:
         decided_s, problems = self._decided(rows)
         if problems:
             return Completed(problems=problems)
-        found = await self._store.read([Asked(rules.name, rules.entity, [*keys]) for rules, keys in wanted], deadline)
+        asked = [Asked(rules.name, rules.entity, [*keys], rules.names) for rules, keys in wanted]
+        found = await self._store.read(asked, deadline)
         filling = _Filling(rows, decided_s, self._now().timestamp(), self._time)
         for (rules, keys), values in zip(wanted, found, strict=True):
             filling.fill(rules, keys, values)

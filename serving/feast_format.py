@@ -20,6 +20,9 @@ _DOUBLE_TAG = 5 << 3 | 1
 _DOUBLE = struct.Struct("<xd")
 _FLOAT = struct.Struct("<xf")
 _NULL = b"\x98\x01\x00"
+_SECONDS_TAG, _NANOS_TAG = b"\x08", b"\x10"
+_MOST_SECONDS = 1 << 36
+_MASK = 0xFFFFFFFF
 
 
 def key_prefix(entity: str) -> bytes:
@@ -141,3 +144,75 @@ def event_time_s(stored: int) -> float:
         ValueError, OverflowError, OSError: no clock shows that.
     """
     return float(stored + time.localtime(stored).tm_gmtoff)
+
+
+def hash_field(view: str, feature: str) -> bytes:
+    """The field of a Redis hash in which a feature is kept; that of the view's time is `hash_time_field`."""
+    return _U32(_murmur3(f"{view}:{feature}".encode()))
+
+
+def hash_time_field(view: str) -> bytes:
+    """See `hash_field`."""
+    return b"_ts:" + view.encode()
+
+
+def decode_hash(features: Sequence[str], values: Sequence[bytes | None]) -> tuple[dict[str, Any], float] | None:
+    """What a view holds for one key, as `decode_rows` has it; None when it holds nothing.
+
+    Args:
+        features: the names.
+        values: of their fields, in their order, and last that of the time.
+
+    Raises:
+        TypeError, ValueError: Feast writes no such fields.
+    """
+    *blobs, at = values
+    if at is None:
+        if any(blob is not None for blob in blobs):
+            raise ValueError("values without a time")
+        return None
+    found: dict[str, Any] = {}
+    for feature, blob in zip(features, blobs, strict=True):
+        if blob is not None:
+            found[feature] = decode(blob)
+    return found, timestamp_s(at)
+
+
+def timestamp_s(blob: bytes) -> float:
+    """The moment in a serialised protobuf `Timestamp`, seconds since 1970 UTC, in whole microseconds.
+
+    Raises:
+        ValueError: it is none before the year 4147.
+    """
+    seconds = nanos = 0
+    rest = blob
+    if rest[:1] == _SECONDS_TAG:
+        seconds, end = _varint(rest)
+        rest = rest[end:] if end else b"?"
+    if rest[:1] == _NANOS_TAG:
+        nanos, end = _varint(rest)
+        rest = rest[end:] if end else b"?"
+    seconds -= seconds >> 63 << 64
+    if rest or abs(seconds) > _MOST_SECONDS or nanos >= 1_000_000_000:
+        raise ValueError("no time that Feast writes")
+    # One division, as for a row's decision time: equal moments are equal numbers.
+    return (seconds * 1_000_000 + nanos // 1000) / 1e6
+
+
+def _murmur3(data: bytes) -> int:
+    """MurmurHash3, 32 bits, seed 0."""
+    state = 0
+    end = len(data) & ~3
+    for start in range(0, end, 4):
+        state ^= _scrambled(int.from_bytes(data[start : start + 4], "little"))
+        state = (state << 13 | state >> 19) & _MASK
+        state = (state * 5 + 0xE6546B64) & _MASK
+    state ^= _scrambled(int.from_bytes(data[end:], "little")) ^ len(data)
+    state = (state ^ state >> 16) * 0x85EBCA6B & _MASK
+    state = (state ^ state >> 13) * 0xC2B2AE35 & _MASK
+    return state ^ state >> 16
+
+
+def _scrambled(block: int) -> int:
+    block = block * 0xCC9E2D51 & _MASK
+    return (block << 15 | block >> 17) * 0x1B873593 & _MASK

@@ -5,7 +5,6 @@ what is kept here from one request to the next is the open file, and no value.
 """
 
 import asyncio
-import logging
 import os
 import sqlite3
 import stat
@@ -16,15 +15,12 @@ from typing import Literal
 
 from serving.feast_format import decode_rows, key_prefix, key_suffix
 from serving.online_store import Asked, Found, Stored
-
-_log = logging.getLogger("headrace.serving")
+from serving.store_trouble import Trouble
 
 RETRY_S = 0.001
 """How long others have the event loop while a writer holds the file locked."""
 SLICE_S = 0.002
 """How long a read holds the event loop at most."""
-SAY_AGAIN_S = 10.0
-"""How often the same trouble is logged at most."""
 _STEPS_BETWEEN_CHECKS = 1000
 _NOT_FEASTS = (TypeError, ValueError, OverflowError, OSError)
 
@@ -49,7 +45,7 @@ class FeastSqliteStore:
         self._identity: tuple[int, ...] = ()
         self._deadline = 0.0
         self._statements: dict[tuple[str, str], tuple[str, bytes]] = {}
-        self._trouble = _Trouble(path)
+        self._trouble = Trouble(str(path))
 
     async def read(self, asked: Sequence[Asked], deadline: float) -> Sequence[Found]:
         """See `OnlineStore`. It gives way to others only while the file is locked and after each `SLICE_S`."""
@@ -172,23 +168,3 @@ class _Reading:
     def next_view(self) -> None:
         self.view += 1
         self.key = 0
-
-
-class _Trouble:
-    """Says what is wrong with the file, and that it is over, but not with every request."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = str(path)
-        self._why: str | None = None
-        self._said_at = 0.0
-
-    def say(self, why: str) -> None:
-        now = time.monotonic()
-        if why != self._why or now - self._said_at >= SAY_AGAIN_S:
-            self._why, self._said_at = why, now
-            _log.warning("online store not read", extra={"fields": {"store": self._path, "why": why}})
-
-    def over(self) -> None:
-        if self._why is not None and time.monotonic() - self._said_at >= SAY_AGAIN_S:
-            self._why = None
-            _log.info("online store read again", extra={"fields": {"store": self._path}})

@@ -38,7 +38,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _STRICT = {"extra": "forbid"}
 
 # Far above any model that answers in milliseconds; the file is held in memory while it is read.
-_MAX_FILE_BYTES = 512 * 1024 * 1024
+MAX_FILE_BYTES = 512 * 1024 * 1024
 
 # What may hold up the event loop: a hop to a thread costs 0.2 ms, a tenth of this.
 _INLINE_S = 0.002
@@ -159,8 +159,8 @@ def _read(path: Path) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise IntegrityError(f"{path} is not a regular file; a model directory holds no other")
-            if status.st_size > _MAX_FILE_BYTES:
-                raise IntegrityError(f"{path} has {status.st_size} bytes; at most {_MAX_FILE_BYTES} are read")
+            if status.st_size > MAX_FILE_BYTES:
+                raise IntegrityError(f"{path} has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read")
             return file.readall()
     except FileNotFoundError as missing:
         raise IntegrityError(f"{path} is missing: download the model version again") from missing

@@ -3,19 +3,26 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from headrace.errors import UsageError
 
-_FORM = "sqlite:///path/online.db?project=NAME"
+_FILE = "sqlite:///path/online.db?project=NAME"
+_REDIS = "redis://:PASSWORD@HOST:6379/0?project=NAME"
+_FORM = f"{_FILE} or {_REDIS}, with rediss:// for TLS"
 
 
 class Asked(NamedTuple):
-    """Keys whose values of a view are wanted, each once."""
+    """Keys whose values of a view are wanted, each once.
+
+    Attributes:
+        features: those that are wanted; a store may give others too.
+    """
 
     view: str
     entity: str
     keys: Sequence[str]
+    features: frozenset[str]
 
 
 class Stored(NamedTuple):
@@ -56,22 +63,51 @@ def open_store(url: str) -> OnlineStore:
     """The store that a URL names. Nothing is opened yet, and it need not be there yet.
 
     Args:
-        url: ``sqlite:///absolute/path/online.db?project=headrace``, the path percent-encoded.
+        url: ``sqlite:///absolute/path/online.db?project=headrace``, or ``redis://`` or ``rediss://`` with host, port,
+            number of the database and, if need be, user and password, and the project. All are percent-encoded.
 
     Raises:
-        UsageError: the URL names no store that the service can read.
+        UsageError: the URL names no store that the service can read. A password in it is not repeated.
     """
-    parts = urlsplit(url)
-    if parts.scheme in ("redis", "rediss"):
-        raise UsageError(f"online store {parts.scheme}://: Redis is not read yet; give a file, {_FORM}")
-    path, query = unquote(parts.path), parse_qs(parts.query, keep_blank_values=True)
-    if parts.scheme != "sqlite" or parts.netloc or parts.fragment or not path.strip("/") or "\0" in path:
-        raise UsageError(f"online store {url!r} is not of the form {_FORM}")
-    (project,) = query.pop("project", [""]) if len(query.get("project", [""])) == 1 else [""]
-    if not project or query:
-        raise UsageError(f"online store {url!r} has to name Feast's project once and nothing else: {_FORM}")
-    # One store's code is not loaded for another's.
-    from serving.feast_sqlite import FeastSqliteStore
+    try:
+        parts = urlsplit(url)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        (project,) = query.pop("project", [""])
+        store = None if query or parts.fragment or not project else _store(parts, project)
+    except ValueError:
+        # What it says may repeat a part of a password.
+        store = None
+    if store is None:
+        scheme = url.partition("://")[0]
+        shown = f"{scheme}://…" if scheme in ("redis", "rediss") or "@" in url else repr(url)
+        raise UsageError(
+            f"online store {shown} is not of the form {_FORM}: one project, nothing else, "
+            "and other characters than letters and digits in it percent-encoded"
+        )
+    return store
 
-    # Four slashes are as good as three: SQLAlchemy, and so MLflow, writes absolute paths with four.
-    return FeastSqliteStore(Path("/" + path.lstrip("/")), project)
+
+def _store(parts: SplitResult, project: str) -> OnlineStore | None:
+    """None if it is not of the form; ValueError for a port that is none."""
+    # One store's code is not loaded for another's.
+    if parts.scheme == "sqlite":
+        from serving.feast_sqlite import FeastSqliteStore
+
+        path = unquote(parts.path)
+        if parts.netloc or not path.strip("/") or "\0" in path:
+            return None
+        # Four slashes are as good as three: SQLAlchemy, and so MLflow, writes absolute paths with four.
+        return FeastSqliteStore(Path("/" + path.lstrip("/")), project)
+    if parts.scheme in ("redis", "rediss"):
+        try:
+            from serving.feast_redis import Address, FeastRedisStore
+        except ImportError as missing:
+            raise UsageError(f"online store: {missing}: install headrace with its extra `redis`") from missing
+
+        database = parts.path.removeprefix("/") or "0"
+        if not parts.hostname or not database.isdecimal():
+            return None
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        tls = parts.scheme == "rediss"
+        return FeastRedisStore(Address(parts.hostname, parts.port or 6379, int(database), user, password, tls), project)
+    return None

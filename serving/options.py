@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     add("--prediction-log", type=Path, help="folder for every prediction, and for labels; without it, neither is kept")
     add("--prediction-log-to", default="", help="folder or s3:// URL for their segments, instead of the same folder")
     add("--prediction-log-rotate-s", type=_seconds, default=60.0, help="a segment has at most so many seconds")
-    add("--online-store", help="where rows are completed from: sqlite:///path/online.db?project=NAME")
+    add("--online-store", help="where rows are completed from: sqlite:///path?project=NAME or redis://…")
     add("--online-deadline-ms", type=_positive, default=50, help="how long a request may wait for the online store")
     add("--public-key", type=Path, help="PEM file: serve only what is signed with its key")
     add("--otlp-endpoint", type=_url, help="where spans are sent, e.g. http://127.0.0.1:4318/v1/traces")

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verify(directory: Path, public_key: Path) -> str:
     verifier = _verifier(public_key)
-    found = _found(directory)
+    found = digests(directory)
     if found.pop(SIGNATURE, None) is None:
         raise IntegrityError(f"{directory} is not signed: it has no {SIGNATURE}; sign it, or {_AGAIN}")
     signed = _signed(verifier, directory / SIGNATURE, public_key)
@@ -121,7 +121,7 @@ def _verifier(public_key: Path) -> "Verifier":
         ) from refused
 
 
-def _found(directory: Path) -> dict[str, str]:
+def digests(directory: Path) -> dict[str, str]:
     """Name to sha256 of what is in the directory."""
     try:
         paths = list(directory.iterdir())

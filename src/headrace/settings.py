@@ -32,11 +32,13 @@ class Settings:
         context: which family of adapters: local, or cluster; what follows is for the latter.
         namespace: where the models run.
         store: ``s3://bucket/prefix`` for model directories, predictions and what rollouts saw.
+        store_reached_at: where this process reaches the bucket, if it is not AWS; of AWS_ENDPOINT_URL.
         store_endpoint: where services in the cluster reach the bucket, if it is not AWS.
         store_region: of the bucket.
         store_secret: Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for model services.
         online_store_secret: Secret with the key `url`, for model services; empty when they need no online store.
         serving_image: the service's image, by digest or tag.
+        chart_values: YAML file with more values for the chart: replicas, resources, who is let in; empty means none.
         proxy_url: where clients reach the models.
         proxy_service: Traefik's Service, ``namespace/name``.
         prometheus_url: the Prometheus that scrapes the models.
@@ -59,11 +61,13 @@ class Settings:
     context: str = "local"
     namespace: str = "headrace"
     store: str = ""
+    store_reached_at: str = ""
     store_endpoint: str = ""
     store_region: str = "us-east-1"
     store_secret: str = "headrace-store"  # noqa: S105 - its name
     online_store_secret: str = ""
     serving_image: str = ""
+    chart_values: str = ""
     proxy_url: str = "http://traefik.traefik.svc"
     proxy_service: str = "traefik/traefik"
     prometheus_url: str = "http://prometheus.monitoring.svc:9090"
@@ -93,7 +97,7 @@ _PORTS = ("http_port", "admin_port", "mlflow_port", "release_ports")
 _TEXTS = tuple(
     name
     for name, one in Settings.__dataclass_fields__.items()
-    if one.type in ("str", str) and name not in ("root", "home")
+    if one.type in ("str", str) and name not in ("root", "home", "store_reached_at")
 )
 _CONTEXTS = ("local", "cluster")
 _NEEDED = {
@@ -130,6 +134,8 @@ def read(environ: Mapping[str, str] | None = None, cwd: Path | None = None, cont
     for name in _TEXTS:
         if text := environ.get(variable(name), ""):
             values[name] = text
+    if endpoint := environ.get("AWS_ENDPOINT_URL", ""):
+        values["store_reached_at"] = endpoint
     if context:
         values["context"] = context
     _refuse_odd(values)
@@ -153,7 +159,10 @@ def _refuse_odd(given: Mapping[str, object]) -> None:
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
-    known = {variable(name) for name in (*Settings.__dataclass_fields__, "project", "run")} - {variable("root")}
+    known = {variable(name) for name in (*Settings.__dataclass_fields__, "project", "run")} - {
+        variable("root"),
+        variable("store_reached_at"),
+    }
     for name in environ:
         if name.startswith("HEADRACE_") and name not in known:
             raise UsageError(f"unknown environment variable {name}; known are {', '.join(sorted(known))}")

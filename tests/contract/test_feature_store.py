@@ -1,7 +1,7 @@
 """What a feature store may show: nothing that was not known, nothing too old, every row, in order."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from headrace.domain.contract import Contract
 from headrace.errors import ContractError, DataError
 from headrace.ports import FeatureStore
 from headrace.settings import Settings
-from tests import fakes
+from tests import databases, fakes
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2020, 1, 1, 12, tzinfo=UTC)
@@ -65,10 +65,38 @@ def contract(project: Path) -> Contract:
     return read_contract(project / "models" / "tiny" / "contract.yaml")
 
 
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.Redis]:
+    """A Redis for the tests of this file."""
+    with databases.redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URL of a database for the tests of this file."""
+    with databases.postgres() as url:
+        yield url
+
+
+FILES, SERVERS = "files", "Redis and PostgreSQL"
+
+
+def settings_of(where: str, project: Path, request: pytest.FixtureRequest) -> Settings:
+    """Files below the project, or servers with nothing in them."""
+    settings = Settings(root=project, home=project / "home")
+    if where == FILES:
+        return settings
+    server, database = request.getfixturevalue("redis"), request.getfixturevalue("postgres")
+    with server.client() as client:
+        client.flushall()
+    return replace(settings, online_store=server.url(), feast_registry=databases.emptied(database))
+
+
 Given = Callable[..., FeatureStore]
 
 
-@pytest.fixture(params=["fake", "feast"])
+@pytest.fixture(params=["fake", FILES, SERVERS])
 def given(request: pytest.FixtureRequest, project: Path) -> Given:
     """Makes a store that holds values: (site, hours from noon, value)."""
 
@@ -83,7 +111,7 @@ def given(request: pytest.FixtureRequest, project: Path) -> Given:
         if request.param == "fake":
             return fakes.FakeFeatureStore({"load": table})
         table.to_parquet(project / "data" / "load.parquet", index=False)
-        real = FeastStore(Settings(root=project, home=project / "home"))
+        real = FeastStore(settings_of(request.param, project, request))
         real.apply()
         return real
 
@@ -159,9 +187,14 @@ def test_applying_twice_changes_nothing(given: Given, contract: Contract) -> Non
     assert found(store, contract, ("s", 0)) == [1]
 
 
+@pytest.fixture(params=[FILES, SERVERS])
+def settings(request: pytest.FixtureRequest, project: Path) -> Settings:
+    return settings_of(request.param, project, request)
+
+
 @pytest.fixture
-def feast(project: Path) -> FeastStore:
-    return FeastStore(Settings(root=project, home=project / "home"))
+def feast(settings: Settings) -> FeastStore:
+    return FeastStore(settings)
 
 
 def write(project: Path, *values: tuple[str, float, float]) -> None:
@@ -230,6 +263,7 @@ def test_nothing_is_printed(project: Path, feast: FeastStore, contract: Contract
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize("settings", [FILES], indirect=True)
 def test_values_equal_those_of_feasts_own_store(project: Path, feast: FeastStore) -> None:
     """On a random sample; Feast's own store drops rows that found nothing, ours keeps them as null."""
     import numpy as np

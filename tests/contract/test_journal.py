@@ -1,11 +1,12 @@
-"""The Journal port: the fake, and a folder."""
+"""The Journal port: the fake, a folder, and objects in a folder or a bucket."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from headrace.adapters.cluster.object_store import ObjectStore
 from headrace.adapters.local.journal import FolderJournal
 from headrace.domain.findings import Finding
 from headrace.domain.rollout import Action, Look
@@ -13,6 +14,7 @@ from headrace.errors import DataError, Unavailable
 from headrace.ports import Journal
 from tests.contract.routers import MODEL
 from tests.fakes import FakeJournal
+from tests.seaweed import Seaweed, seaweed
 
 ROLLOUT = "v4-1700000000.123"
 
@@ -25,11 +27,26 @@ def look(at: float, reason: str = "nothing against it") -> Look:
     return Look(at, "10 %", "v3 90 %, v4 10 %", 10, Action("hold", reason, findings, (12, 120)))
 
 
-@pytest.fixture(params=["fake", "folder"])
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A real object store."""
+    with seaweed(tmp_path_factory.mktemp("store")) as store, pytest.MonkeyPatch.context() as patch:
+        for name, value in store.env.items():
+            patch.setenv(name, value)
+        yield store
+
+
+@pytest.fixture(params=["fake", "folder", "objects in a folder", "bucket"])
 def another(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Journal]:
     """A journal for one more writer or reader of the same records."""
-    if request.param == "folder":
-        return lambda: FolderJournal(tmp_path / "rollouts")
+    match request.param:
+        case "folder":
+            return lambda: FolderJournal(tmp_path / "rollouts")
+        case "objects in a folder":
+            return lambda: ObjectStore(str(tmp_path))
+        case "bucket":
+            store = request.getfixturevalue("bucket")
+            return lambda: ObjectStore(f"s3://{store.bucket}/{tmp_path.name}", store.endpoint)
     made = FakeJournal()
     return lambda: made
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from headrace.domain.contract import Budgets, BusinessValue, Contract, Feature, FeatureView, Label, LabelDelay, Rows
 from serving.completion import Completed, Completion
@@ -56,16 +56,31 @@ def make_online(folder: Path) -> OnlineFile:
     return file
 
 
+class Online(Protocol):
+    """A store, by its URL."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @contextmanager
-def completing(online: OnlineFile) -> Iterator[Complete]:
-    """Completes rows from the file, an hour after noon unless said otherwise."""
+def completing(online: Online) -> Iterator[Complete]:
+    """Completes rows from the store, an hour after noon unless said otherwise, all on one event loop."""
     opened = open_store(online.url)
+    with asyncio.Runner() as runner:
 
-    def run(
-        *rows: dict[str, Any], at_h: float = 1, deadline_s: float = 10, fallback: Any = "default", store: Any = opened
-    ) -> Completed:
-        now = NOON + timedelta(hours=at_h)
-        return asyncio.run(Completion(contract(fallback), store, deadline_s, lambda: now).complete(rows))
+        def run(
+            *rows: dict[str, Any],
+            at_h: float = 1,
+            deadline_s: float = 10,
+            fallback: Any = "default",
+            store: Any = opened,
+        ) -> Completed:
+            now = NOON + timedelta(hours=at_h)
+            return runner.run(Completion(contract(fallback), store, deadline_s, lambda: now).complete(rows))
 
-    yield run
-    opened.close()
+        async def close() -> None:
+            opened.close()
+
+        yield run
+        runner.run(close())

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from headrace.adapters.feast_store import FeastStore
+from headrace.adapters.feast_store import FeastStore, online_store_url
 from headrace.documents import read_contract
 from headrace.domain.contract import Contract
 from headrace.settings import Settings
@@ -76,23 +76,21 @@ def contract_document() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FeastProject:
-    """A project with an online store.
+    """A project with an online store."""
 
-    Attributes:
-        path: the store's file.
-    """
-
-    root: Path
+    settings: Settings
     contract: Contract
     store: FeastStore
 
     @property
-    def path(self) -> Path:
-        return self.root / "home/feast/online.db"
+    def root(self) -> Path:
+        """Its folder."""
+        return self.settings.root
 
     @property
     def url(self) -> str:
-        return f"sqlite://{self.path}?project=headrace"
+        """Its online store, for a service."""
+        return online_store_url(self.settings)
 
     def write(self, changed: dict[str, pd.DataFrame]) -> None:
         """Replace source tables, and materialise what was known at noon."""
@@ -108,16 +106,23 @@ class FeastProject:
         return dict(answer.to_dict(include_event_timestamps=True))
 
 
-def make_project(root: Path) -> FeastProject:
+def make_project(settings: Settings) -> FeastProject:
     """Make a project, apply its definitions and materialise its features."""
-    shutil.copytree(ROOT / "feature_repo", root / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "data").mkdir()
-    path = root / "models/tiny/contract.yaml"
-    path.parent.mkdir(parents=True)
-    path.write_text(yaml.safe_dump(contract_document()))
-    project = FeastProject(root, read_contract(path), FeastStore(Settings(root=root, home=root / "home")))
-    for view, table in tables().items():
-        table.to_parquet(root / "data" / f"{view}.parquet", index=False)
+    project = prepare_project(settings)
     project.store.apply()
     project.write(tables())
     return project
+
+
+def prepare_project(settings: Settings) -> FeastProject:
+    """Make a project: contract and sources are there, and Feast does not know of them yet."""
+    root = settings.root
+    shutil.copytree(ROOT / "feature_repo", root / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "data").mkdir()
+    (root / "conf").mkdir()
+    path = root / "models/tiny/contract.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(contract_document()))
+    for view, table in tables().items():
+        table.to_parquet(root / "data" / f"{view}.parquet", index=False)
+    return FeastProject(settings, read_contract(path), FeastStore(settings))

@@ -79,7 +79,7 @@ def test_each_key_is_looked_up_once_and_only_where_a_feature_is_wanted(complete:
     rows = [{"origin": origin, "tail": "N1", **N1} for origin in ["JFK", "LGA", "JFK", "JFK"] * 25]
     complete(*rows, store=recording)
     store.close()
-    assert recording.asked == [Asked("departures", "origin", ["JFK", "LGA"])]
+    assert recording.asked == [Asked("departures", "origin", ["JFK", "LGA"], frozenset({"delay_min", "flight_count"}))]
     assert [row["flight_count"] for row in rows] == [30, 2, 30, 30] * 25
 
 

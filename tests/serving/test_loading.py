@@ -109,7 +109,7 @@ def test_pipe_and_folder_are_refused_without_waiting(directory: Path):
 
 
 def test_too_large_a_file_is_not_read(directory: Path):
-    os.truncate(directory / "model.onnx", loading._MAX_FILE_BYTES + 1)
+    os.truncate(directory / "model.onnx", loading.MAX_FILE_BYTES + 1)
     with pytest.raises(IntegrityError, match="at most"):
         load(directory)
 

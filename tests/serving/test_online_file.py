@@ -41,7 +41,7 @@ def store(own: OnlineFile) -> Iterator[OnlineStore]:
 
 
 def read(store: OnlineStore, view: str, entity: str, keys: Sequence[str], deadline_s: float = 60) -> Found:
-    (found,) = asyncio.run(store.read([Asked(view, entity, keys)], time.monotonic() + deadline_s))
+    (found,) = asyncio.run(store.read([Asked(view, entity, keys, frozenset())], time.monotonic() + deadline_s))
     return found
 
 
@@ -147,14 +147,14 @@ def test_damage_in_one_view_leaves_the_others_readable(own: OnlineFile, store: O
     for (root,) in roots:
         data[(root - 1) * size : root * size] = b"\xff" * size
     own.path.write_bytes(data)
-    asked = [Asked("load", "site", ["whole"]), Asked("health", "machine", ["m"])]
+    asked = [Asked("load", "site", ["whole"], frozenset()), Asked("health", "machine", ["m"], frozenset())]
     damaged, sound = asyncio.run(store.read(asked, time.monotonic() + 60))
     assert damaged == {}
     assert sound["m"] == Stored({"pulse_hz": 2.0}, NOON.timestamp())
 
 
 def test_view_that_was_never_applied_leaves_the_others_readable(store: OnlineStore) -> None:
-    asked = [Asked("nothing", "site", ["whole"]), Asked("health", "machine", ["m"])]
+    asked = [Asked("nothing", "site", ["whole"], frozenset()), Asked("health", "machine", ["m"], frozenset())]
     missing, sound = asyncio.run(store.read(asked, time.monotonic() + 60))
     assert missing == {}
     assert sound["m"] is not None
@@ -191,7 +191,7 @@ def test_many_keys_give_others_a_turn(own: OnlineFile, store: OnlineStore, monke
                 await asyncio.sleep(0)
 
         background = asyncio.create_task(others())
-        found = await store.read([Asked("load", "site", SITES)], time.monotonic() + 60)
+        found = await store.read([Asked("load", "site", SITES, frozenset())], time.monotonic() + 60)
         background.cancel()
         return found
 
@@ -209,7 +209,7 @@ def test_sqlite_itself_never_waits_for_a_lock(store: OnlineStore) -> None:
 
 def test_readers_of_one_store_take_turns_without_mixing_up(own: OnlineFile, store: OnlineStore) -> None:
     async def run() -> list[Sequence[Found]]:
-        asked = [Asked("load", "site", SITES), Asked("health", "machine", ["m"])]
+        asked = [Asked("load", "site", SITES, frozenset()), Asked("health", "machine", ["m"], frozenset())]
         with contextlib.closing(sqlite3.connect(own.path, isolation_level=None)) as writer:
             writer.execute("BEGIN EXCLUSIVE")
             readers = [asyncio.create_task(store.read(asked, time.monotonic() + 60)) for _ in range(8)]

@@ -1,56 +1,54 @@
-"""The online store as Feast writes it: equal to Feast's own reading, whatever becomes of the file meanwhile."""
+"""The online store as Feast writes it: equal to Feast's own reading, in a file and in Redis."""
 
 import asyncio
-import struct
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, example, given
-from hypothesis import strategies as st
 
 from headrace.errors import UsageError
+from headrace.settings import Settings
 from serving import feast_sqlite
 from serving.completion import Completion
-from serving.feast_format import UNREADABLE, decode, event_time_s, key_prefix, key_suffix
-from serving.online_store import Asked, Found, OnlineStore, Stored, open_store
-from tests.serving.feast_project import NOON, ROOT, SITES, FeastProject, make_project, tables
+from serving.feast_redis import Address, FeastRedisStore
+from serving.online_store import Asked, Stored, open_store
+from tests import databases
+from tests.serving.feast_project import FEATURES, NOON, ROOT, SITES, FeastProject, make_project, tables
+from tests.serving.reading import exact, reading
 
 UNKNOWN = [*SITES, "nowhere"]
+LOAD = frozenset(FEATURES["load"])
+HEALTH = frozenset(FEATURES["health"])
 
 
-@pytest.fixture(scope="session")
-def materialised(tmp_path_factory: pytest.TempPathFactory) -> FeastProject:
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.Redis]:
+    """A Redis for the tests of this file; each project has a database of its own."""
+    with databases.redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def settings_of(where: str, root: Path, request: pytest.FixtureRequest, database: int) -> Settings:
+    """A project's, with an online store of its own."""
+    url = request.getfixturevalue("redis").url(database) if where == "redis" else ""
+    return Settings(root=root, home=root / "home", online_store=url)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def materialised(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FeastProject:
     """What Feast wrote; not to be changed."""
-    return make_project(tmp_path_factory.mktemp("feast"))
-
-
-def read(store: OnlineStore, view: str, entity: str, keys: Sequence[str], deadline_s: float = 60) -> Found:
-    (found,) = asyncio.run(store.read([Asked(view, entity, keys)], time.monotonic() + deadline_s))
-    return found
-
-
-def load(store: OnlineStore, site: str = "whole") -> float | None:
-    """The float that is stored for a site; KeyError if it could not be read."""
-    found = read(store, "load", "site", [site])[site]
-    return found and found.values["load_pct"]
-
-
-def exact(value: object) -> object:
-    """A value to be compared by type and by bits."""
-    return (type(value), struct.pack("<d", value) if isinstance(value, float) else value)
+    return make_project(settings_of(request.param, tmp_path_factory.mktemp("feast"), request, 0))
 
 
 def test_every_value_and_time_is_what_feast_finds(materialised: FeastProject) -> None:
     answer = materialised.feasts_answer(UNKNOWN)
-    store = open_store(materialised.url)
-    found = read(store, "load", "site", UNKNOWN) | read(store, "health", "machine", ["m"])
-    store.close()
+    with reading(materialised.url) as read:
+        loads, machines = read(Asked("load", "site", UNKNOWN, LOAD), Asked("health", "machine", ["m"], HEALTH))
+    found = {**loads, **machines}
     assert answer.pop("site") == UNKNOWN
     features = ["load_pct", "waiting_count", "is_open", "keeper"]
     for position, site in enumerate(UNKNOWN):
@@ -72,8 +70,12 @@ def test_completed_rows_are_what_training_saw(materialised: FeastProject) -> Non
     store = open_store(materialised.url)
     rows = [{"site": site, "machine": "m", "at": NOON.isoformat()} for site in UNKNOWN]
     contract = materialised.contract
-    asyncio.run(Completion(contract, store, 60, lambda: datetime.now(UTC)).complete(rows))
-    store.close()
+
+    async def complete() -> None:
+        await Completion(contract, store, 60, lambda: datetime.now(UTC)).complete(rows)
+        store.close()
+
+    asyncio.run(complete())
     usable = [site for site in UNKNOWN if site != "bounds"]  # holds a float that is too large for the model
     for row, trained in zip(rows, frame.to_dict("records"), strict=True):
         if row["site"] in usable:
@@ -82,109 +84,16 @@ def test_completed_rows_are_what_training_saw(materialised: FeastProject) -> Non
             }
 
 
-@given(text=st.text(max_size=80), entity=st.from_regex(r"[a-z_]{1,20}", fullmatch=True))
-def test_keys_are_feasts(text: str, entity: str) -> None:
-    from feast.infra.key_encoding_utils import serialize_entity_key
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    key = EntityKey(join_keys=[entity], entity_values=[Value(string_val=text)])
-    assert key_prefix(entity) + key_suffix(text) == serialize_entity_key(key, entity_key_serialization_version=3)
-
-
-VALUES = st.one_of(
-    st.tuples(st.just("double_val"), st.floats()),
-    st.tuples(st.just("float_val"), st.floats(width=32)),
-    st.tuples(st.just("int64_val"), st.integers(-(2**63), 2**63 - 1)),
-    st.tuples(st.just("int32_val"), st.integers(-(2**31), 2**31 - 1)),
-    st.tuples(st.just("bool_val"), st.booleans()),
-    st.tuples(st.just("string_val"), st.text()),
-)
-
-
-@given(VALUES)
-def test_values_are_feasts(value: tuple[str, object]) -> None:
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    (field, given_value) = value
-    assert exact(decode(Value(**{field: given_value}).SerializeToString())) == exact(given_value)
-
-
-@given(
-    st.one_of(
-        st.binary(max_size=24),
-        # Bytes that begin as a value does.
-        st.builds(
-            bytes.__add__,
-            st.sampled_from([b"\x12", b"\x18", b"\x20", b"\x29", b"\x35", b"\x38", b"\x98"]),
-            st.binary(max_size=16),
-        ),
-    )
-)
-@example(b"\x12" + b"\xa0" + b"\x80" * 9 + b"a" * 20)
-@example(b"\x20" + b"\xff" * 9 + b"\x7f")
-@example(b"\x38\x02")
-@example(b"\x29" + bytes(8) + b"\x29" + bytes(8))
-def test_bytes_that_feast_did_not_write_are_unreadable_or_what_protobuf_makes_of_them(data: bytes) -> None:
-    from feast.protos.feast.types.Value_pb2 import Value
-    from google.protobuf.message import DecodeError
-
-    ours = decode(data)
-    if ours is UNREADABLE:
-        return
-    try:
-        theirs = Value.FromString(data)
-    except DecodeError:
-        pytest.fail(f"protobuf refuses what we take for {ours!r}")
-    field = theirs.WhichOneof("val")
-    assert exact(ours) == exact(None if field in (None, "null_val") else getattr(theirs, field))
-
-
-@pytest.mark.parametrize("value", [{"bytes_val": b"x"}, {"unix_timestamp_val": 7}, {"double_list_val": {"val": [1.0]}}])
-def test_types_that_no_contract_has_are_unreadable(value: dict[str, object]) -> None:
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    assert decode(Value(**value).SerializeToString()) is UNREADABLE
-    assert decode(Value(null_val=0).SerializeToString()) is None
-
-
-ZONES = ["UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"]
-
-
-@pytest.fixture(params=ZONES)
-def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ZoneInfo]:
-    """The machine's time zone."""
-    monkeypatch.setenv("TZ", request.param)
-    time.tzset()
-    yield ZoneInfo(request.param)
-    monkeypatch.undo()
-    time.tzset()
-
-
-def test_times_are_what_feast_meant_in_any_time_zone(zone: ZoneInfo) -> None:
-    from feast.infra.online_stores.sqlite import adapt_datetime_epoch
-    from feast.utils import to_naive_utc
-
-    @given(st.datetimes(datetime(1971, 1, 1), datetime(2037, 1, 1), timezones=st.just(UTC)))
-    @example(datetime(2013, 11, 3, 1, 30, tzinfo=UTC))
-    def check(moment: datetime) -> None:
-        digits = moment.replace(tzinfo=zone)
-        # An hour of a year is on no clock, and Feast itself reads it as the next.
-        assume(digits.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == digits.replace(tzinfo=None))
-        assert event_time_s(adapt_datetime_epoch(to_naive_utc(moment))) == moment.replace(microsecond=0).timestamp()
-
-    check()
-
-
-def test_what_feast_materialises_again_is_seen(tmp_path: Path) -> None:
-    project = make_project(tmp_path)
-    store = open_store(project.url)
-    assert load(store) == 12.5
-    changed = tables()["load"]
-    changed.loc[changed.site == "whole", "load_pct"] = 77.0
-    project.write({"load": changed})
-    assert load(store) == 77.0
-    store.close()
+@pytest.mark.parametrize("where", ["sqlite", "redis"])
+def test_what_feast_materialises_again_is_seen(where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    project = make_project(settings_of(where, tmp_path, request, 1))
+    asked = Asked("load", "site", ["whole"], LOAD)
+    with reading(project.url) as read:
+        assert read(asked)[0]["whole"].values["load_pct"] == 12.5
+        changed = tables()["load"]
+        changed.loc[changed.site == "whole", "load_pct"] = 77.0
+        project.write({"load": changed})
+        assert read(asked)[0]["whole"].values["load_pct"] == 77.0
 
 
 @pytest.mark.parametrize(
@@ -222,11 +131,37 @@ def test_url_of_no_store_says_which_form_it_has(url: str) -> None:
         open_store(url)
 
 
-@pytest.mark.parametrize("url", ["redis://localhost:6379", "rediss://u:secret@h/0?project=p"])
-def test_redis_is_not_there_yet_and_its_password_is_not_repeated(url: str) -> None:
-    with pytest.raises(UsageError, match="Redis is not read yet") as refused:
+@pytest.mark.parametrize(
+    ("url", "address", "shown"),
+    [
+        ("redis://h?project=p", Address("h", 6379, 0, "", "", tls=False), "redis://h:6379/0"),
+        ("redis://:s%2Fe@h:1/2?project=p", Address("h", 1, 2, "", "s/e", tls=False), "redis://h:1/2"),
+        ("rediss://u:s@h/0?project=p", Address("h", 6379, 0, "u", "s", tls=True), "rediss://h:6379/0"),
+    ],
+)
+def test_url_names_a_redis_and_a_project(url: str, address: Address, shown: str) -> None:
+    opened = open_store(url)
+    assert isinstance(opened, FeastRedisStore)
+    assert (opened.address, opened.project, str(opened.address)) == (address, "p", shown)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost:6379",
+        "redis:///0?project=p",
+        "redis://u:planted@h/zero?project=p",
+        "redis://u:planted@h:port/0?project=p",
+        "redis://u:planted:9/x@h/0?project=p",
+        "redis://u:planted@h/0?project=p&ssl=true",
+        "rediss://u:planted#x@h/0?project=p",
+        "radish://u:planted@h/0?project=p",
+    ],
+)
+def test_url_of_no_redis_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(UsageError, match=r"redis://:PASSWORD@HOST:6379/0\?project=NAME") as refused:
         open_store(url)
-    assert "secret" not in str(refused.value)
+    assert "planted" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_reading_loads_no_library_of_feasts(materialised: FeastProject) -> None:
@@ -234,10 +169,16 @@ def test_reading_loads_no_library_of_feasts(materialised: FeastProject) -> None:
         "import asyncio, sys, time\n"
         "import serving.completion\n"
         "from serving.online_store import Asked, open_store\n"
-        f"reading = open_store({materialised.url!r}).read([Asked('load', 'site', ['whole'])], time.monotonic() + 60)\n"
-        "found = asyncio.run(reading)\n"
-        "assert found[0]['whole'].values['load_pct'] == 12.5\n"
+        "async def read():\n"
+        "    store = open_store(sys.stdin.read())\n"
+        f"    asked = Asked('load', 'site', ['whole'], frozenset({sorted(LOAD)}))\n"
+        "    (found,) = await store.read([asked], time.monotonic() + 60)\n"
+        "    store.close()\n"
+        "    assert found['whole'].values['load_pct'] == 12.5\n"
+        "asyncio.run(read())\n"
         "print({name.partition('.')[0] for name in sys.modules} & {'feast', 'pandas', 'mlflow', 'google', 'pyarrow'})\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, input=materialised.url, capture_output=True, text=True, check=True
+    )
     assert ran.stdout == "set()\n"

@@ -1,7 +1,4 @@
-{{- define "model-service.name" -}}
-{{ printf "%s-v%v" (.Values.model | replace "_" "-") (int .Values.version) }}
-{{- end }}
-
+{{- /* What tells the pods of this release from all others. */ -}}
 {{- define "model-service.selector" -}}
 app.kubernetes.io/name: model-service
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -15,7 +12,7 @@ app.kubernetes.io/version: {{ int .Values.version | quote }}
 app.kubernetes.io/component: serving
 app.kubernetes.io/part-of: headrace
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
 {{- end }}
 
 {{- define "model-service.metadata" -}}
@@ -25,33 +22,33 @@ labels:
   {{- include "model-service.labels" . | nindent 2 }}
 {{- end }}
 
-{{- define "model-service.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-capabilities: {drop: [ALL]}
+{{- /* What both containers have in common. */ -}}
+{{- define "model-service.container" -}}
+image: {{ .Values.image | quote }}
+imagePullPolicy: {{ .Values.imagePullPolicy }}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  capabilities: {drop: [ALL]}
+  seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
 {{- define "model-service.storeEnvironment" -}}
 - {name: AWS_REGION, value: {{ .Values.store.region | quote }}}
-- {name: AWS_EC2_METADATA_DISABLED, value: "true"}
 {{- with .Values.store.endpoint }}
 - {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
 {{- end }}
+# No credentials but those of the Secret: the library would ask the node for its own.
+- {name: AWS_EC2_METADATA_DISABLED, value: "true"}
 {{- with .Values.store.secret }}
-{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
-- name: {{ . }}
-  valueFrom: {secretKeyRef: {name: {{ $.Values.store.secret | quote }}, key: {{ . }}}}
+{{- range $key := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ $key }}
+  valueFrom: {secretKeyRef: {name: {{ $.Values.store.secret | quote }}, key: {{ $key }}}}
 {{- end }}
-{{- end }}
-{{- end }}
-
-{{- /* Where a peer of the NetworkPolicy is: pods of a namespace, or addresses. */ -}}
-{{- define "model-service.peers" -}}
-{{- range .ipBlocks }}
-- ipBlock: {cidr: {{ . | quote }}}
-{{- else }}
-- namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ .namespace | quote }}}}
-  podSelector: {matchLabels: {{ toJson .podLabels }}}
 {{- end }}
 {{- end }}

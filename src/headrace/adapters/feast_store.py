@@ -1,14 +1,16 @@
-"""The feature store, on Feast: registry and online store are files below the home folder."""
+"""The feature store, on Feast: registry and online store are files below the home folder, or PostgreSQL and Redis."""
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import unquote
 
-from headrace.adapters.local.locks import held
+from headrace.adapters.feast_online import online_of
+from headrace.adapters.feast_registry import registry_of
 from headrace.domain.contract import Contract
 from headrace.errors import ContractError, DataError, HeadraceError, Unavailable
 from headrace.settings import Settings
@@ -16,15 +18,16 @@ from headrace.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-LOCK_TIMEOUT_S = 300
-
 
 def online_store_url(settings: Settings) -> str:
-    """Where a service reads what `materialise` wrote, in the form of its flag ``--online-store``."""
+    """Where a service reads what `materialise` wrote, in the form of its flag ``--online-store``.
+
+    With the password, if there is one.
+    """
     import yaml
 
     project = yaml.safe_load((settings.root / "feature_repo" / "feature_store.yaml").read_text())["project"]
-    return f"sqlite://{quote(str(settings.home / 'feast' / 'online.db'))}?project={quote(project)}"
+    return online_of(settings).url(project)
 
 
 class FeastStore:
@@ -32,11 +35,13 @@ class FeastStore:
 
     def __init__(self, settings: Settings) -> None:
         self._repository = settings.root / "feature_repo"
-        self._home = settings.home / "feast"
+        self._registry = registry_of(settings)
+        self._online = online_of(settings)
+        self._secrets = _passwords(settings.feast_registry, settings.online_store)
 
     def apply(self) -> None:
         """Write the definitions of all contracts to the registry, and remove what no contract declares any more."""
-        with self._session("the feature definitions") as store:
+        with self._session("the feature definitions", writes=True) as store:
             declared = _definitions(self._repository / "definitions.py")
             store.apply(declared, objects_to_delete=_undeclared(store, declared), partial=False)
 
@@ -59,48 +64,34 @@ class FeastStore:
         future. Readers see a key's old value until its new one is there.
         """
         counts = {}
-        with self._session(f"online features of {contract.model}") as store:
+        with self._session(f"online features of {contract.model}", writes=True) as store:
             for name, view in contract.views.items():
                 oldest = as_of - timedelta(hours=view.max_age_h)
                 store.materialize(start_date=oldest, end_date=as_of, feature_views=[name])
-                counts[name] = self._remove_outside(store, name, oldest, as_of)
+                counts[name] = self._online.keep_only(store, name, oldest, as_of)
         return counts
 
-    def _remove_outside(self, store: Any, view: str, oldest: datetime, newest: datetime) -> int:
-        """Remove values from outside the span, which materialisation leaves; return the number of keys that stay."""
-        import sqlite3
-
-        from feast.infra.online_stores.helpers import compute_table_id
-
-        table = compute_table_id(store.project, store.get_feature_view(view))
-        # Feast stores times as the machine's clock would read their UTC digits, in whole seconds since 1970.
-        span = [int(moment.astimezone(UTC).replace(tzinfo=None).timestamp()) for moment in (oldest, newest)]
-        with contextlib.closing(sqlite3.connect(self._home / "online.db", timeout=30)) as online, online:
-            online.execute(f'DELETE FROM "{table}" WHERE event_ts < ? OR event_ts > ?', span)  # noqa: S608
-            (count,) = online.execute(f'SELECT count(DISTINCT entity_key) FROM "{table}"').fetchone()  # noqa: S608
-        return int(count)
-
     @contextlib.contextmanager
-    def _session(self, what: str) -> Iterator[Any]:
-        """A store that nobody else uses meanwhile: Feast writes its registry in place and without a lock."""
+    def _session(self, what: str, writes: bool = False) -> Iterator[Any]:
+        """A store whose registry nobody else writes meanwhile; no other session is there if this one writes."""
         # Feast prints what it does on stdout, which is for data, and draws progress bars on stderr.
         quiet = io.StringIO()
         with (
-            _translated(what),
-            held(self._home / "lock", LOCK_TIMEOUT_S),
+            _translated(what, self._secrets),
+            self._registry.held(writes) as registry,
             contextlib.redirect_stdout(quiet),
             contextlib.redirect_stderr(quiet),
         ):
-            yield self._open()
+            yield self._open(registry)
 
-    def _open(self) -> Any:
+    def _open(self, registry: Mapping[str, Any]) -> Any:
         import yaml
         from feast import FeatureStore
         from feast.repo_config import RepoConfig
 
         config = yaml.safe_load((self._repository / "feature_store.yaml").read_text())
-        config["registry"]["path"] = str(self._home / "registry.db")
-        config["online_store"]["path"] = str(self._home / "online.db")
+        config["registry"] = {**registry}
+        config["online_store"] = {**self._online.config(config["project"])}
         return FeatureStore(config=RepoConfig(**config, repo_path=self._repository))
 
 
@@ -132,21 +123,46 @@ def _undeclared(store: Any, declared: list[Any]) -> list[Any]:
     return [one for one in stored if (type(one).__name__, one.name) not in kept]
 
 
-@contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """No exception of Feast or of what it stands on passes."""
-    import sqlite3
+def _passwords(*urls: str) -> Sequence[str]:
+    """As the URLs have them, and as they are; taken apart more generously than any library does."""
+    users = [url.partition("://")[2].rpartition("@")[0] for url in urls]
+    written = [password for user in users if (password := user.partition(":")[2])]
+    return [*written, *map(unquote, written)]
 
+
+@contextlib.contextmanager
+def _translated(what: str, secrets: Sequence[str]) -> Iterator[None]:
+    """No exception of Feast or of what it stands on passes, and no password in one."""
     try:
         yield
     except HeadraceError:
         raise
-    except ImportError as missing:
-        raise HeadraceError(f"{what}: {missing}: install headrace with its extra `steps`") from missing
-    except FileNotFoundError as missing:
-        raise DataError(f"{what}: {missing.filename or missing} is not there: bring the data first") from missing
-    except (sqlite3.OperationalError, OSError) as refused:
-        raise Unavailable(f"{what}: the feature store can't be read or written: {refused}") from refused
     except Exception as failed:
-        # Feast raises its own classes, Arrow's and bare ValueErrors alike for what data and definitions lack.
-        raise DataError(f"{what}: {type(failed).__name__}: {failed}") from failed
+        translated = _ours(what, failed)
+        if not any(secret in "".join(traceback.format_exception(failed)) for secret in secrets):
+            raise translated from failed
+        said = str(translated)
+        for secret in secrets:
+            said = said.replace(secret, "***")
+        raise type(translated)(said) from None
+
+
+def _ours(what: str, failed: Exception) -> HeadraceError:
+    import sqlite3
+
+    if isinstance(failed, ImportError):
+        return HeadraceError(f"{what}: {failed}: install headrace with its extra `steps`, in a cluster `cluster`")
+    if isinstance(failed, FileNotFoundError):
+        return DataError(f"{what}: {failed.filename or failed} is not there: bring the data first")
+    if isinstance(failed, (sqlite3.OperationalError, OSError)) or _is_refusal(failed):
+        return Unavailable(f"{what}: the feature store can't be read or written: {failed}")
+    if type(failed).__name__ == "FeastRegistrySchemaError":
+        return DataError(f"{what}: the registry has no definitions yet: apply them first")
+    # Feast raises its own classes, Arrow's and bare ValueErrors alike for what data and definitions lack.
+    return DataError(f"{what}: {type(failed).__name__}: {failed}")
+
+
+def _is_refusal(failed: Exception) -> bool:
+    """Whether PostgreSQL or Redis does not answer, or not to us; by name, because their libraries need not be there."""
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(failed).__mro__}
+    return not kinds.isdisjoint({"sqlalchemy.exc.OperationalError", "redis.exceptions.RedisError"})

@@ -13,11 +13,13 @@ import click
 from headrace import __version__
 from headrace.errors import HeadraceError, no_room
 
+CONTEXT = "headrace.context"
 # Command to the module that holds it, imported when the command is used, and what --help says of it.
 _COMMANDS = {
     "up": ("headrace.cli.up", "Put models in service on this machine; changes nothing when they are"),
     "down": ("headrace.cli.up", "Stop everything that `up` started"),
     "run": ("headrace.cli.run", "Run the pipeline: prepare, train, evaluate, register, deploy"),
+    "schedule": ("headrace.cli.schedule", "Run pipelines by the clock, in a cluster"),
     "rollout": ("headrace.cli.rollout", "See and steer the rollout of a new version"),
     "rollback": ("headrace.cli.run", "Give all traffic back to an earlier version, at once"),
     "status": ("headrace.cli.status", "What runs, which version answers, and the last verdict"),
@@ -50,13 +52,16 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="headrace")
-def cli() -> None:
+@click.option("--context", type=click.Choice(["local", "cluster"]), help="This machine, or KUBECONFIG's cluster.")
+@click.pass_context
+def cli(here: click.Context, context: str | None) -> None:
     """The MLOps loop as code: build, evaluate, deploy, monitor and retrain models.
 
     Exit codes: 0 done, also when the gate keeps the champion; 1 failed; 2 wrong command or configuration; 3 wrong or
     missing data; 4 something needed does not answer; 5 somebody else is at it; 6 a file is not the recorded one;
     7 not promoted, or taken back, with --require-promotion; 130 interrupted.
     """
+    here.meta[CONTEXT] = context or ""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -33,6 +33,7 @@ class Finding:
 def doctor_command(as_json: bool) -> int:
     """Check this machine and this project; exit 1 when something FAILs."""
     here = session()
+    here.require_local()
     findings = [finding for check in _CHECKS for finding in _guarded(check, here)]
     if as_json:
         data([vars(finding) for finding in findings])

@@ -18,7 +18,9 @@ from headrace.errors import UsageError
 @click.option("-n", "--lines", "line_count", default=20, show_default=True, help="Last lines of each.")
 def logs_command(names: tuple[str, ...], follow: bool, line_count: int) -> None:
     """Show the logs of NAMES, such as mlflow, traefik or flight-delay-v1; of everything when none is named."""
-    folder = session().settings.home / "logs"
+    here = session()
+    here.require_local()
+    folder = here.settings.home / "logs"
     files = {path.stem: path for path in sorted(folder.glob("*.log"))}
     unknown = sorted(set(names) - set(files))
     if unknown:

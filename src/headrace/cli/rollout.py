@@ -76,6 +76,34 @@ def _next(model: str, state: RolloutState) -> str:
     return f"headrace rollout {' | '.join(['explain', *verbs, 'promote', 'abort'])} {model}"
 
 
+@rollout_command.command("start", short_help="Roll a registered version out")
+@_model
+@click.argument("overrides", nargs=-1)
+@click.option("--version", "number", type=int, required=True, help="A version that headrace models lists.")
+def start(model: str, overrides: tuple[str, ...], number: int) -> None:
+    """Roll a registered version of MODEL out, and see it through.
+
+    OVERRIDES are Hydra's, of the rollout in conf/MODEL.yaml, such as rollout.interval_s=5. A version that was taken
+    back or rolled back before is not tried again.
+    """
+    from headrace import configuration, running
+    from headrace.domain.request import TrainingRequest
+    from headrace.steps.deploy import roll_out
+    from headrace.steps.watching import Clock
+
+    here = session()
+    name = here.model(model)
+    policy = configuration.compose(here.settings.root, TrainingRequest(name, overrides)).rollout
+    here.require_platform()
+    version = here.platform.registry.version(name, number)
+    with here.running(name), running.heard_by(Steps().follow):
+        done = roll_out(here.platform, version, policy, Clock())
+    if done.finished:
+        talk(f"v{number} of {name} has all traffic", fg="green", bold=True)
+    else:
+        talk(f"v{number} of {name} was taken back: {done.reason}", fg="yellow", bold=True)
+
+
 @rollout_command.command("explain", short_help="Why it holds, moved or went back, in sentences and numbers")
 @_model
 @json_option

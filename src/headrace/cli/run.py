@@ -51,9 +51,10 @@ def run_command(
         _explain(here, request, as_json)
         return 0
     steps = Steps()
-    here.laptop.start()
-    with steps.doing("platform") as say:
-        here.laptop.wait(say)
+    if not here.in_cluster:
+        here.laptop.start()
+        with steps.doing("platform") as say:
+            here.laptop.wait(say)
     result = run_pipeline(here, request, steps)
     if as_json:
         data(result)

@@ -11,7 +11,8 @@ import click
 
 from headrace import bootstrap, configuration
 from headrace import settings as environment
-from headrace.errors import DataError, Unavailable
+from headrace.cli import CONTEXT
+from headrace.errors import DataError, Unavailable, UsageError
 from headrace.ports import Platform
 from headrace.settings import Settings
 
@@ -34,9 +35,20 @@ class Session:
         """The ports."""
         return bootstrap.platform(self.settings)
 
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the models run in a cluster."""
+        return self.settings.context == "cluster"
+
+    def require_local(self) -> None:
+        """Raises UsageError in a cluster, which keeps its processes itself."""
+        if self.in_cluster:
+            raise UsageError("this is about the processes of this machine, and the context is cluster: ask kubectl")
+
     @cached_property
     def processes(self) -> "Processes":
-        """The processes of this home."""
+        """The processes of this home. Raises UsageError in a cluster."""
+        self.require_local()
         from headrace.adapters.local.processes import Processes
 
         return Processes(self.settings.home)
@@ -58,7 +70,9 @@ class Session:
         self.platform.deployer.start(found, self.platform.model_directory(found), _START_S)
 
     def require_platform(self) -> None:
-        """Raises Unavailable when the platform is not up."""
+        """Raises Unavailable when the platform of this machine is not up; a cluster's is asked when it is needed."""
+        if self.in_cluster:
+            return
         from headrace.adapters.local.laptop import answers
 
         for name, url in self.laptop.health().items():
@@ -67,7 +81,9 @@ class Session:
 
     @contextmanager
     def running(self, model: str) -> Iterator[None]:
-        """Hold the model while its pipeline or its traffic is changed.
+        """Hold the model on this machine while its pipeline or its traffic is changed.
+
+        What more than one machine may change is compared and swapped besides.
 
         Raises:
             Conflict: somebody else does.
@@ -102,4 +118,4 @@ def session() -> Session:
     """The session of this command: the one that its caller gave it, else that of the environment."""
     context = click.get_current_context(silent=True)
     given = context.find_object(Session) if context else None
-    return given or Session(environment.read())
+    return given or Session(environment.read(context=context.meta.get(CONTEXT, "") if context else ""))

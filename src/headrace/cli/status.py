@@ -19,20 +19,25 @@ def status_command(as_json: bool) -> None:
     """What runs, which version answers with which share, and the last verdict of each model."""
     here = session()
     seen = {
-        "processes": _processes(here),
+        "processes": [] if here.in_cluster else _processes(here),
         "models": [_model(here, name) for name in configuration.models(here.settings.root)],
     }
     if as_json:
         data(seen)
         return
-    rows = [(p["name"], p["state"], p["pid"], _ago(p["uptime_s"]), p["why"].split("\n")[0]) for p in seen["processes"]]
-    table(("PROCESS", "STATE", "PID", "UP", ""), rows)
-    click.echo()
+    if not here.in_cluster:
+        _show_processes(seen["processes"])
     for model in seen["models"]:
         click.echo(click.style(model["model"], bold=True))
         for name in ("traffic", "versions", "drift", "rollout", "note", "verdict"):
             if model[name]:
                 click.echo(f"  {name:<9} {model[name]}")
+
+
+def _show_processes(processes: list[dict[str, Any]]) -> None:
+    rows = [(p["name"], p["state"], p["pid"], _ago(p["uptime_s"]), p["why"].split("\n")[0]) for p in processes]
+    table(("PROCESS", "STATE", "PID", "UP", ""), rows)
+    click.echo()
 
 
 def _processes(here: Session) -> list[dict[str, Any]]:
@@ -48,7 +53,7 @@ def _model(here: Session, name: str) -> dict[str, Any]:
     folder = here.last_run(name)
     return {
         "model": name,
-        "traffic": describe(route.split) if route else "not in service: headrace up " + name,
+        "traffic": describe(route.split) if route else "not in service",
         "weights": route.split.weights if route else {},
         "champion": route.split.stable if route else None,
         "versions": ", ".join(

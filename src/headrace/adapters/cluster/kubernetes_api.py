@@ -1,8 +1,10 @@
 """The Kubernetes API as plain JSON, with errors that say what to do."""
 
 import json
+import os
+import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -39,15 +41,14 @@ class Kubernetes:
         """The objects that have all these labels; none when the kind or the namespace is unknown."""
         query = [("labelSelector", ",".join(f"{key}={value}" for key, value in labels.items()))] if labels else []
         found = self._ask("GET", _path(api, namespace, kind), query=query)
-        return [] if found is None else found["items"]
+        return self._items(found)
 
     def events(self, namespace: str, name: str) -> Sequence[Object]:
         """The events about an object of that name, oldest first."""
         found = self._ask(
             "GET", _path(CORE, namespace, "events"), query=[("fieldSelector", f"involvedObject.name={name}")]
         )
-        items = [] if found is None else found["items"]
-        return sorted(items, key=lambda one: one.get("lastTimestamp") or one.get("eventTime") or "")
+        return sorted(self._items(found), key=lambda one: one.get("lastTimestamp") or one.get("eventTime") or "")
 
     def log(self, namespace: str, pod: str, container: str, line_count: int, previous: bool = False) -> str:
         """The last lines of a container's log; empty when there is none."""
@@ -96,12 +97,18 @@ class Kubernetes:
         from kubernetes.client import ApiException, CoreV1Api
         from kubernetes.stream import portforward
 
+        _hush_forwarders()
+        # It changes the client that it is given: one of its own.
+        connect = CoreV1Api(self._new_client()).connect_get_namespaced_pod_portforward
         try:
-            # It changes the client that it is given: one of its own.
-            connect = CoreV1Api(self._new_client()).connect_get_namespaced_pod_portforward
             return portforward(connect, pod, namespace, ports=str(port)).socket(port)
         except ApiException as refused:
-            raise self._told(refused, f"{pod} in {namespace}, port {port}") from refused
+            # The library keeps the answer to itself, in what it was raised from.
+            answer = refused.__context__
+            refused.status, refused.body = getattr(answer, "status_code", 0), getattr(answer, "resp_body", None)
+            told = self._told(refused, f"{pod} in {namespace}, port {port}")
+            # A pod may go at any time; only a right that lacks is the caller's affair.
+            raise (told if refused.status in (401, 403) else Unavailable(str(told))) from refused
         except Exception as failed:
             raise Unavailable(f"{pod} in {namespace} can't be reached on port {port}: {failed}") from failed
 
@@ -121,6 +128,13 @@ class Kubernetes:
                 f"there is no namespace {namespace}{self._where}: create it, or name another in HEADRACE_NAMESPACE"
             )
 
+    def _items(self, found: Any) -> Sequence[Object]:
+        if found is None:
+            return []
+        if not isinstance(found, dict) or not isinstance(found.get("items"), list):
+            raise Unavailable(f"what answers at {self._client.configuration.host} is no Kubernetes: it gives no list")
+        return list(found["items"])
+
     @property
     def _where(self) -> str:
         return f" in the cluster at {self._client.configuration.host}"
@@ -137,7 +151,9 @@ class Kubernetes:
             if self.in_cluster:
                 config.load_incluster_config(client_configuration=configuration)
             else:
-                config.load_kube_config(client_configuration=configuration)
+                # The library reads KUBECONFIG when it is imported, which may be before it is set.
+                named = os.environ.get("KUBECONFIG") or None
+                config.load_kube_config(config_file=named, client_configuration=configuration)
         except Exception as missing:
             raise UsageError(f"no Kubernetes cluster: {missing}; name its kubeconfig in KUBECONFIG") from missing
         # Answers come from this cluster or not at all; a slow one is asked again by whoever needs it.
@@ -191,6 +207,18 @@ class Kubernetes:
                 return UsageError(f"the cluster at {host} refuses {what}: {why}")
             case _:
                 return Unavailable(f"the cluster at {host} can't: {what}: {why or refused.status}")
+
+
+@cache
+def _hush_forwarders() -> None:
+    """A forward whose pod has gone dies in a thread of the library's: the socket tells it, stderr need not."""
+    others = threading.excepthook
+
+    def say(failed: threading.ExceptHookArgs) -> None:
+        if failed.thread is None or not failed.thread.name.startswith("Kubernetes port forward"):
+            others(failed)
+
+    threading.excepthook = say
 
 
 def _path(api: str, namespace: str, kind: str, name: str = "") -> str:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from headrace.adapters.mlflow_files import MANIFEST
 from headrace.documents import bind, plain
@@ -27,14 +29,16 @@ class Published(NamedTuple):
 
 
 class ObjectStore:
-    """Objects below an s3:// URL, with the rights and the endpoint that the AWS_… variables give.
+    """Objects below an s3:// URL, with the rights that the AWS_… variables give.
 
     Args:
         url: ``s3://bucket/prefix``, or a folder.
+        endpoint: http(s):// address of the bucket's service; empty is AWS.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, endpoint: str = "") -> None:
         self._url = url.rstrip("/")
+        self._endpoint = urlsplit(endpoint)
         self._opened: tuple[pyarrow.fs.FileSystem, str] | None = None
 
     def publish(self, version: ModelVersion, directory: Path) -> Published:
@@ -57,12 +61,13 @@ class ObjectStore:
         return Published(f"{self._url}/{where}", digest)
 
     def append(self, model: str, rollout: str, look: Look) -> None:
-        """The Journal port: one object a look, named by its moment.
+        """The Journal port: one object a look, named by its moment, and by chance where two are of the same one.
 
         Raises:
             Unavailable: the bucket can't be reached, or not written.
         """
-        self._write(f"{_looks(model, rollout)}/{time.time_ns():020d}.json", json.dumps(plain(look)).encode())
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
+        self._write(f"{_looks(model, rollout)}/{name}", json.dumps(plain(look)).encode())
 
     def looks(self, model: str, rollout: str) -> Sequence[Look]:
         """See the Journal port.
@@ -111,7 +116,9 @@ class ObjectStore:
 
         if self._opened is None:
             if "://" in self._url:
-                files = pyarrow.fs.S3FileSystem(connect_timeout=_CONNECT_S, request_timeout=_REQUEST_S)
+                at = self._endpoint
+                there = {"endpoint_override": at.netloc, "scheme": at.scheme} if at.netloc else {}
+                files = pyarrow.fs.S3FileSystem(connect_timeout=_CONNECT_S, request_timeout=_REQUEST_S, **there)
                 self._opened = files, self._url.removeprefix("s3://")
             else:
                 self._opened = pyarrow.fs.LocalFileSystem(), self._url

@@ -82,7 +82,7 @@ class PrometheusMetrics:
             if said["status"] != "success":
                 raise Unavailable(f"Prometheus at {self._url} refuses the query: {said.get('error')}")
             return list(_samples(said["data"]["result"]))
-        except (ValueError, KeyError, TypeError) as odd:
+        except (ValueError, LookupError, TypeError) as odd:
             raise Unavailable(f"what answers at {self._url} (status {answer.status}) is no Prometheus") from odd
 
 
@@ -112,16 +112,18 @@ def _counts(samples: Sequence[_Sample]) -> dict[int, Counts]:
     for one in samples:
         if one.metric == telemetry.STARTED and one.labels[telemetry.VERSION].isdecimal():
             version = one.labels[telemetry.VERSION]
-            counts = _of([other for other in samples if other.labels.get(telemetry.VERSION) == version])
-            if counts is not None:
-                found[int(version)] = counts
+            try:
+                of = [other for other in samples if other.labels.get(telemetry.VERSION) == version]
+                found[int(version)] = _of(of)
+            except (ValueError, KeyError, OverflowError):  # What can't be compared is no evidence.
+                continue
     return found
 
 
-def _of(samples: Sequence[_Sample]) -> Counts | None:
-    """None when a number is none: what can't be compared is no evidence."""
+def _of(samples: Sequence[_Sample]) -> Counts:
+    """Raises ValueError or KeyError when a number or a label is none."""
     if not all(math.isfinite(one.value) for one in samples):
-        return None
+        raise ValueError("a counter is not finite")
 
     def total(metric: str, least: int = 0, below: int = 10_000) -> int:
         of = (one for one in samples if one.metric == metric)

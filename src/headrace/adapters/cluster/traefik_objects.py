@@ -177,6 +177,8 @@ def held(raw: Mapping[str, Any], namespace: str, model: str) -> Held:
         weights = {_version(one["name"], prefix): one.get("weight", 1) for one in split["weighted"]["services"]}
         mirrored = services.get(f"{prefix}-mirrored@kubernetescrd", {})
         is_mirrored = str(main["service"]).split("@")[0] == f"{prefix}-mirrored"
+        if is_mirrored and mirrored.get("status") != "enabled":
+            return Held()
         mirrors = (mirrored["mirroring"].get("mirrors") or []) if is_mirrored else []
         return Held(
             weights,
@@ -213,4 +215,4 @@ def differs(live: Any, rendered: Any) -> bool:
         same_length = isinstance(live, list) and len(live) == len(rendered)
         return not same_length or any(differs(one, other) for one, other in zip(live, rendered, strict=True))
     # The cluster leaves empty texts and false out where they are the default.
-    return bool(live != rendered and not (live is None and rendered in ("", False)))
+    return bool(live != rendered and not (live is None and (rendered == "" or rendered is False)))

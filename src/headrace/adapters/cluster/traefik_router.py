@@ -17,6 +17,8 @@ from headrace.ports import Endpoint, Route
 from headrace.settings import Settings
 
 _MODEL = re.compile(r"[a-z][a-z0-9_]*")
+# What Traefik calls another model's mirror or release: `flight_mirrored` beside `flight`.
+_TAKEN = re.compile(r".*(_mirrored|_v[0-9]+_http)")
 _SERVICES = "traefikservices"
 # Where Traefik tells its configuration, on its pod's loopback.
 _API_PORT = 8082
@@ -137,6 +139,8 @@ class CustomResourceRouter:
     def _live(self, model: str) -> Object | None:
         if not _MODEL.fullmatch(model):
             raise UsageError(f"{model!r} is not the name of a model: it is in snake_case")
+        if _TAKEN.fullmatch(model):
+            raise UsageError(f"{model!r} can't be routed in a cluster: names with that end are the router's; rename it")
         return self._kubernetes.get(TRAEFIK, self._namespace, _SERVICES, traefik_objects.kebab(model))
 
     def _route(self, live: Object, model: str) -> Route:
