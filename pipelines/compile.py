@@ -1,4 +1,8 @@
-"""Write the compiled pipelines, byte for byte the same every time: python -m pipelines.compile [--check]."""
+"""Write the compiled pipelines, byte for byte the same every time: python -m pipelines.compile [--check].
+
+The image in them is a name without a registry; `headrace --context cluster` puts HEADRACE_COMPONENTS_IMAGE in its place
+when it submits one, and --image does so for a pipeline that is uploaded by hand.
+"""
 
 import argparse
 import sys
@@ -7,6 +11,7 @@ from pathlib import Path
 
 from kfp import compiler
 
+from headrace.adapters.cluster.kfp_package import Package
 from pipelines.training import training
 
 COMPILED = Path(__file__).parent / "compiled"
@@ -25,7 +30,12 @@ def main() -> int:
     """Compile, or with --check say whether what is committed is what would be written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something would change")
-    if not parser.parse_args().check:
+    parser.add_argument("--image", help="write nothing; print the training pipeline with its steps in this image")
+    given = parser.parse_args()
+    if given.image:
+        print(Package(COMPILED / "training.yaml", given.image).text(), end="")
+        return 0
+    if not given.check:
         compile_all(COMPILED)
         return 0
     with tempfile.TemporaryDirectory() as scratch:

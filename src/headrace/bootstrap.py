@@ -15,24 +15,12 @@ from headrace.settings import Settings
 
 
 def platform(settings: Settings) -> Platform:
-    """The ports of the laptop family. Adapters import their libraries when they are first used."""
+    """The ports of the settings' family. Adapters import their libraries when they are first used."""
     from headrace.adapters.dvc_store import DvcStore
     from headrace.adapters.feast_store import FeastStore
-    from headrace.adapters.http_prober import HttpProber
     from headrace.adapters.labelled_log import LabelledLog
-    from headrace.adapters.local.journal import FolderJournal
-    from headrace.adapters.local.process_deployer import ProcessDeployer
-    from headrace.adapters.local.processes import Processes
-    from headrace.adapters.local.scraped_metrics import ScrapedMetrics
-    from headrace.adapters.local.traefik_router import TraefikRouter
     from headrace.adapters.mlflow_registry import MlflowRegistry
     from headrace.adapters.source_tree import code_version
-
-    processes = Processes(settings.home)
-    deployer = ProcessDeployer(settings, processes)
-
-    def urls(model: str) -> Mapping[int, str]:
-        return {endpoint.version: endpoint.url for endpoint in deployer.running(model)}
 
     return Platform(
         root=settings.root,
@@ -42,17 +30,65 @@ def platform(settings: Settings) -> Platform:
         data=DvcStore(settings),
         features=FeastStore(settings),
         registry=MlflowRegistry(settings.tracking_uri),
-        deployer=deployer,
-        router=TraefikRouter(settings, processes, urls),
-        metrics=ScrapedMetrics(deployer),
-        prober=HttpProber(),
-        journal=FolderJournal(settings.home / "rollouts"),
         outcomes=LabelledLog(settings.prediction_log or str(settings.home / "predictions")),
+        **(_cluster(settings) if settings.context == "cluster" else _local(settings)),
     )
+
+
+def _local(settings: Settings) -> dict[str, Any]:
+    """What serves on this machine."""
+    from headrace.adapters.http_prober import HttpProber
+    from headrace.adapters.local.journal import FolderJournal
+    from headrace.adapters.local.process_deployer import ProcessDeployer
+    from headrace.adapters.local.processes import Processes
+    from headrace.adapters.local.scraped_metrics import ScrapedMetrics
+    from headrace.adapters.local.traefik_router import TraefikRouter
+
+    processes = Processes(settings.home)
+    deployer = ProcessDeployer(settings, processes)
+
+    def urls(model: str) -> Mapping[int, str]:
+        return {endpoint.version: endpoint.url for endpoint in deployer.running(model)}
+
+    return {
+        "deployer": deployer,
+        "router": TraefikRouter(settings, processes, urls),
+        "metrics": ScrapedMetrics(deployer),
+        "prober": HttpProber(),
+        "journal": FolderJournal(settings.home / "rollouts"),
+    }
+
+
+def _cluster(settings: Settings) -> dict[str, Any]:
+    """What serves in a cluster."""
+    from headrace.adapters.cluster.helm_deployer import HelmDeployer
+    from headrace.adapters.cluster.kubernetes_api import Kubernetes
+    from headrace.adapters.cluster.object_store import ObjectStore
+    from headrace.adapters.cluster.prometheus_metrics import PrometheusMetrics
+    from headrace.adapters.cluster.reach import Reach
+    from headrace.adapters.cluster.traefik_router import CustomResourceRouter
+    from headrace.adapters.http_prober import HttpProber
+
+    kubernetes = Kubernetes()
+    reach = Reach(kubernetes, settings.namespace)
+    store = ObjectStore(settings.required("store"), settings.store_reached_at)
+    deployer = HelmDeployer(settings, kubernetes, store)
+    return {
+        "deployer": deployer,
+        "router": CustomResourceRouter(settings, kubernetes, reach, deployer.running),
+        "metrics": PrometheusMetrics(settings.prometheus_url, settings.namespace, reach),
+        "prober": HttpProber(reach.ask),
+        "journal": store,
+    }
 
 
 def runner(settings: Settings) -> PipelineRunner:
     """What runs pipelines."""
+    if settings.context == "cluster":
+        from headrace.adapters.cluster.kfp_runner import KfpRunner
+        from headrace.adapters.mlflow_registry import MlflowRegistry
+
+        return KfpRunner(settings, MlflowRegistry(settings.tracking_uri).records)
     from headrace.adapters.local.kfp_runner import LocalKfpRunner
 
     return LocalKfpRunner(settings)
@@ -77,4 +113,12 @@ def run_step(name: str, **arguments: Any) -> int:
             asked = (given.pop("model"), tuple(given.pop("overrides")), given.pop("reason"))
             given["request"] = TrainingRequest(*asked)
         step = getattr(importlib.import_module(f"headrace.steps.{name}"), name)
-        return int(step(platform(environment.read()), **given) or 0)
+        settings = environment.read()
+        if settings.context == "local":
+            return int(step(platform(settings), **given) or 0)
+        from headrace.adapters.cluster import workspace
+        from headrace.steps import last_words
+
+        ports = platform(workspace.own(settings))
+        with last_words.left_with(ports.registry, name, given):
+            return int(step(ports, **given) or 0)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# The tag of the tracker's runs that belong to a run of the pipeline.
+PIPELINE_RUN = "headrace.pipeline_run"
+
+
 class DataStore(Protocol):
     """Data under version control (DVC)."""
 
@@ -320,6 +324,20 @@ class StepEvent:
     elapsed_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """A training that is asked for again and again.
+
+    Attributes:
+        cron: six fields, seconds first (``0 30 3 * * *`` is half past three every night), UTC.
+        active: False when somebody has paused it.
+    """
+
+    request: TrainingRequest
+    cron: str
+    active: bool = True
+
+
 class PipelineRunner(Protocol):
     """Runs the training pipeline (Kubeflow Pipelines)."""
 
@@ -329,6 +347,24 @@ class PipelineRunner(Protocol):
         Raises:
             HeadraceError: a step failed; the error is the step's own.
         """
+        ...
+
+    def schedule(self, request: TrainingRequest, cron: str) -> Schedule:
+        """Run the pipeline by the clock, one run at a time, without making up for missed ones.
+
+        A model has at most one schedule: a second call replaces it, and does nothing when nothing differs.
+
+        Raises:
+            UsageError: `cron` is wrong, or there is nothing here that keeps schedules.
+        """
+        ...
+
+    def schedules(self) -> Sequence[Schedule]:
+        """What is scheduled, by model."""
+        ...
+
+    def unschedule(self, model: str) -> bool:
+        """Forget a model's schedule; whether there was one. Runs that have begun go on."""
         ...
 
 

@@ -12,15 +12,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from headrace.errors import HeadraceError, no_room
+from headrace.errors import HeadraceError, Unavailable, no_room
 from headrace.ports import StepEvent
 
 EVENT = "headrace.step"
 # "<pid>" of the runner, set by runners whose steps must not outlive them.
 RUNNER_PID = "HEADRACE_RUN"
+# The file in which a step leaves why it failed, for a runner that does not see its events.
+FAILURE = "failure.json"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a step failed; `error` is the class of what it raised."""
+
+    step: str
+    error: str
+    message: str
 
 
 _listener: Callable[[StepEvent], None] | None = None
@@ -83,21 +95,26 @@ def step(name: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as failed:
-        full = no_room(failed)
-        _fail(name, began, full or HeadraceError(f"{type(failed).__name__}: {failed}"))
-        if full is None:
-            raise
-        sys.exit(full.exit_code)
     except HeadraceError as failed:
         _fail(name, began, failed)
         sys.exit(failed.exit_code)
     except BaseException as failed:
-        _fail(name, began, HeadraceError(f"{type(failed).__name__}: {failed}"))
+        error = in_our_words(failed)
+        _fail(name, began, error)
+        if isinstance(error, Unavailable):
+            sys.exit(error.exit_code)
         raise
     emit(StepEvent(name, "succeeded", elapsed_s=time.monotonic() - began))
     # The process ends now. Collecting what the libraries have made would take it most of a second.
     gc.freeze()
+
+
+def in_our_words(failed: BaseException) -> HeadraceError:
+    """What a step's exception is to the user."""
+    if isinstance(failed, HeadraceError):
+        return failed
+    full = no_room(failed) if isinstance(failed, OSError) else None
+    return full or HeadraceError(f"{type(failed).__name__}: {failed}")
 
 
 def _fail(name: str, began: float, error: HeadraceError) -> None:

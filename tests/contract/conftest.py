@@ -77,10 +77,12 @@ def local(
     return Local(settings, local_router, local_deployer, model_directory)
 
 
-@pytest.fixture(params=["fake", "local"])
+@pytest.fixture(params=["fake", "local", "cluster"])
 def harness(request: pytest.FixtureRequest) -> Harness:
     """Each router in turn."""
-    return Fake() if request.param == "fake" else request.getfixturevalue("local")
+    if request.param == "fake":
+        return Fake()
+    return request.getfixturevalue("local" if request.param == "local" else "cluster_routes")
 
 
 @pytest.fixture

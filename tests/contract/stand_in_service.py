@@ -6,13 +6,16 @@ of its own), ``counts`` (JSON: what its own metrics say besides, metric to a num
 ``recent`` (what it says of its latest predictions; without it, 404); of predict: ``fails`` (it answers 500, or the
 file's status), ``slow_s`` (it waits so many seconds), ``held`` (it waits until the file is gone), ``at_most`` (while so
 many are in flight, it answers 503), ``heard`` (it adds every request's headers, as a line of JSON), ``says`` (its
-answer).
+answer). Where the directory is out of a test's reach, ``PUT /switch/NAME`` with a text and ``DELETE`` are its switches.
 """
 
 import argparse
 import json
+import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -71,6 +74,19 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200 if self.path == "/v2/health/live" else 404, b"{}")
 
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._switch.write_bytes(body)
+        self._answer(200, b"{}")
+
+    def do_DELETE(self) -> None:
+        self._switch.unlink(missing_ok=True)
+        self._answer(200, b"{}")
+
+    @property
+    def _switch(self) -> Path:
+        return self.server.directory / Path(self.path).name
+
     def do_POST(self) -> None:
         with self.server.lock:
             self.server.in_flight += 1
@@ -114,6 +130,7 @@ class Handler(BaseHTTPRequestHandler):
         lines = [f"# TYPE {telemetry.REQUESTS} counter"]
         for status, count in sorted(service.statuses.items()):
             lines.append(f'{telemetry.REQUESTS}{{{labels},{telemetry.STATUS}="{status}"}} {float(count)}')
+        lines += [f"# TYPE {telemetry.READY} gauge", f"{telemetry.READY}{{{labels}}} 1"]
         lines += [f"# TYPE {telemetry.STARTED} gauge", f"{telemetry.STARTED} {service.started_at}"]
         for metric, value in (json.loads(service.text("counts")) if service.switched("counts") else {}).items():
             lines += _family(metric, labels, value)
@@ -145,10 +162,15 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    options = parser.parse_args()
+    # The chart gives it the flags of the real service.
+    options, _ = parser.parse_known_args()
     if (options.directory / "refuses").exists():
         sys.exit(f"headrace: {(options.directory / 'refuses').read_text()}")
-    service = Service((options.host, options.port), options.directory)
+    directory = options.directory
+    if not os.access(directory, os.W_OK):
+        directory = Path(tempfile.mkdtemp())
+        shutil.copytree(options.directory, directory, dirs_exist_ok=True)
+    service = Service((options.host, options.port), directory)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=service.drain).start())
     service.serve_forever(poll_interval=0.05)
     while threading.active_count() > 1 and service.in_flight:

@@ -8,21 +8,31 @@ from pathlib import Path
 
 import pytest
 
+from headrace.adapters.cluster.helm_deployer import HelmDeployer
 from headrace.adapters.local.process_deployer import ProcessDeployer
 from headrace.adapters.local.processes import Processes
 from headrace.errors import Unavailable
 from headrace.ports import Deployer
 from headrace.settings import Settings
-from tests.contract.conftest import MODEL, stand_in_command
+from tests.contract.conftest import MODEL, eventually, stand_in_command
 from tests.contract.traffic import status
 from tests.fakes import FakeDeployer, model_version
 
 Make = Callable[..., Path]
 
 
-@pytest.fixture(params=["fake", "local"])
+@pytest.fixture(params=["fake", "local", "cluster"])
 def deployer(request: pytest.FixtureRequest) -> Deployer:
-    return FakeDeployer() if request.param == "fake" else request.getfixturevalue("local_deployer")
+    return FakeDeployer() if request.param == "fake" else request.getfixturevalue(f"{request.param}_deployer")
+
+
+@pytest.fixture
+def unready(request: pytest.FixtureRequest, deployer: Deployer) -> Callable[[Path], None]:
+    """Makes version 3 say that it is not ready."""
+    if not isinstance(deployer, HelmDeployer):
+        return lambda directory: (directory / "not_ready").touch()
+    cluster = request.getfixturevalue("cluster_session")
+    return lambda _: cluster.switch(MODEL, 3, "not_ready")
 
 
 def test_started_version_is_ready_and_running(deployer: Deployer, model_directory: Make) -> None:
@@ -67,11 +77,13 @@ def test_failed_start_leaves_the_other_version_alone(deployer: Deployer, model_d
     assert deployer.running(MODEL) == [stable]
 
 
-def test_version_that_is_no_longer_ready_says_so(deployer: Deployer, model_directory: Make) -> None:
+def test_version_that_is_no_longer_ready_says_so(
+    deployer: Deployer, model_directory: Make, unready: Callable[[Path], None]
+) -> None:
     directory = model_directory(3)
     deployer.start(model_version(3), directory, timeout_s=30)
-    (directory / "not_ready").touch()
-    assert [endpoint.ready for endpoint in deployer.running(MODEL)] == [False]
+    unready(directory)
+    eventually(lambda: [endpoint.ready for endpoint in deployer.running(MODEL)] == [False])
 
 
 def test_stop_is_idempotent_and_ends_it(deployer: Deployer, model_directory: Make) -> None:

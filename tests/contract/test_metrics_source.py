@@ -23,6 +23,19 @@ DURATIONS = {0.005: 1, 0.3: 4}
 SCORES = {-1.5: 0, 0.05: 2, 1e-05: 1, 12345.5: 5}
 
 
+def counts_text(rows: int, non_finite: int, impossible: int, fallbacks: int) -> str:
+    """The stand-in's switch ``counts``."""
+    counts: Mapping[str, Any] = {
+        telemetry.ROWS: rows - non_finite,
+        telemetry.NONFINITE_OUTPUTS: non_finite,
+        telemetry.OUTPUTS_OUT_OF_RANGE: impossible,
+        telemetry.FEATURE_FALLBACKS: fallbacks,
+        telemetry.REQUEST_DURATION: {**DURATIONS, "+Inf": 5},
+        telemetry.SCORE: {**SCORES, "+Inf": 6},
+    }
+    return json.dumps(counts)
+
+
 class Harness(Protocol):
     """A source, and how to have something counted."""
 
@@ -77,15 +90,7 @@ class Local:
                 assert post(connection, MODEL)[0] == status
 
     def predict(self, version: int, rows: int, non_finite: int, impossible: int, fallbacks: int) -> None:
-        counts = {
-            telemetry.ROWS: rows - non_finite,
-            telemetry.NONFINITE_OUTPUTS: non_finite,
-            telemetry.OUTPUTS_OUT_OF_RANGE: impossible,
-            telemetry.FEATURE_FALLBACKS: fallbacks,
-            telemetry.REQUEST_DURATION: {**DURATIONS, "+Inf": 5},
-            telemetry.SCORE: {**SCORES, "+Inf": 6},
-        }
-        self.say(version, counts=json.dumps(counts))
+        self.say(version, counts=counts_text(rows, non_finite, impossible, fallbacks))
 
     def tell(self, version: int, scores: Mapping[str, float]) -> None:
         said = {"version": version, "rows": [*scores], "scores": [*scores.values()], "probes": [False] * len(scores)}
@@ -105,9 +110,11 @@ def scraped(local_deployer: ProcessDeployer, model_directory: Callable[..., Path
     return Local(local_deployer, model_directory)
 
 
-@pytest.fixture(params=["fake", "local"])
+@pytest.fixture(params=["fake", "local", "cluster"])
 def harness(request: pytest.FixtureRequest) -> Harness:
-    return Fake() if request.param == "fake" else request.getfixturevalue("scraped")
+    if request.param == "fake":
+        return Fake()
+    return request.getfixturevalue("scraped" if request.param == "local" else "cluster_metrics")
 
 
 def counted(harness: Harness) -> dict[int, Counts]:

@@ -20,7 +20,7 @@ from headrace.documents import plain, write_json
 from headrace.domain.contract import Budgets, BusinessValue, Contract, Feature, Label, LabelDelay, Rows
 from headrace.errors import DataError, IntegrityError, Unavailable
 from headrace.learning import onnx_model
-from headrace.ports import Judged, ModelRegistry, RunRecord
+from headrace.ports import PIPELINE_RUN, Judged, ModelRegistry, RunRecord
 from headrace.settings import Settings
 from tests import fakes
 from tests.conftest import free_ports
@@ -205,6 +205,23 @@ def test_a_run_that_was_left_open_is_closed_by_the_next(mlflow: MlflowRegistry, 
     first = mlflow.start_run(model, "k1", {})
     mlflow.start_run(model, "k1", {})
     assert mlflow._client.get_run(first).info.status == "KILLED"
+
+
+def test_what_the_steps_of_a_pipeline_run_left_is_fetched(mlflow: MlflowRegistry, model: str, tmp_path: Path):
+    for run_key, pipeline_run, text in (("k1", "p1", "old"), ("k2", "p1", "new"), ("k3", "p2", "other")):
+        run = mlflow.start_run(model, run_key, {PIPELINE_RUN: pipeline_run})
+        (tmp_path / "verdict.json").write_text(text)
+        mlflow.log_files(run, tmp_path / "verdict.json", "evaluation")
+    mlflow.records(model, "p1", tmp_path / "records")
+    found = [path for path in (tmp_path / "records").rglob("*") if path.is_file()]
+    assert {path.relative_to(tmp_path / "records").as_posix(): path.read_text() for path in found} == {
+        "evaluation/verdict.json": "new"
+    }
+
+
+def test_a_pipeline_run_that_left_nothing_gives_an_empty_folder(mlflow: MlflowRegistry, model: str, tmp_path: Path):
+    mlflow.records(model, "p1", tmp_path / "records")
+    assert list((tmp_path / "records").iterdir()) == []
 
 
 def test_a_server_that_is_not_there_is_unavailable_with_its_address(monkeypatch: pytest.MonkeyPatch):

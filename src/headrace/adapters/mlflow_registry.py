@@ -1,22 +1,21 @@
 """Runs, versions and aliases in MLflow, the only writer of them."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from headrace.adapters.mlflow_files import MANIFEST, digests, lay_out, verify
 from headrace.adapters.mlflow_reasons import insist, reason
+from headrace.adapters.mlflow_requests import leave_feast_out, reach_directly
 from headrace.adapters.scratch import remove_abandoned, scratch_for
 from headrace.documents import bind, plain, write_json
 from headrace.domain.lineage import Lineage, ModelVersion
 from headrace.errors import DataError, HeadraceError, Unavailable
-from headrace.ports import Judged, RunRecord
+from headrace.ports import PIPELINE_RUN, Judged, RunRecord
 
 _RUN_KEY = "headrace.run_key"
 _LINEAGE = "headrace.lineage"
@@ -51,10 +50,14 @@ class MlflowRegistry:
             variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(5)
             variables.MLFLOW_HTTP_REQUEST_TIMEOUT.set(30)
             variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+            variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
             for noisy in ("mlflow", "urllib3.connectionpool"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
-            _leave_feast_out()
-            _reach_directly(self._uri)
+            leave_feast_out()
+            reach_directly(self._uri)
+            # Where MLflow is reached, its bucket need not be: files come through it, not by URLs of the bucket's.
+            variables.MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD.set(False)
+            variables.MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD.set(False)
             mlflow.set_tracking_uri(self._uri)
             mlflow.set_registry_uri(self._uri)
             self._made = MlflowClient(self._uri, self._uri)
@@ -216,6 +219,18 @@ class MlflowRegistry:
             got.rename(to)
         return to
 
+    def records(self, model: str, pipeline_run: str, to: Path) -> None:
+        """Fetch the files of every run that belongs to a run of the pipeline; of equal names the newest."""
+        to.mkdir(parents=True, exist_ok=True)
+        with self._translated(undone=f"the records of pipeline run {pipeline_run} can't be fetched"):
+            experiment = self._client.get_experiment_by_name(model)
+            if experiment is None:
+                return
+            wanted = f"tags.`{PIPELINE_RUN}` = '{pipeline_run}'"
+            order = ["attributes.start_time ASC"]
+            for run in self._client.search_runs([experiment.experiment_id], wanted, order_by=order):
+                self._client.download_artifacts(run.info.run_id, "", str(to))
+
     def _artifacts(self, uri: str, dst_path: str) -> str:
         from mlflow.artifacts import download_artifacts
 
@@ -264,30 +279,6 @@ class MlflowRegistry:
                 raise Unavailable(f"{undone} from MLflow at {self._uri}: {reason(failed)}; run again later") from failed
             why = f"MLflow at {self._uri} does not answer ({reason(failed)}): `headrace up` starts it"
             raise Unavailable(why) from failed
-
-
-def _leave_feast_out() -> None:
-    """Keep Feast's plug-in out of MLflow's requests.
-
-    It would import all of Feast, six seconds in every process, to send MLflow a token: of MLFLOW_TRACKING_TOKEN, which
-    MLflow sends by itself, or else the pod's service account token, which is not MLflow's to see.
-    """
-    from mlflow.utils import plugins
-
-    every = plugins.get_entry_points
-    plugins.get_entry_points = lambda group: [e for e in every(group) if not e.value.startswith("feast.")]
-    try:
-        import mlflow.tracking.request_header.registry  # noqa: F401 - plug-ins are loaded when it is imported
-    finally:
-        plugins.get_entry_points = every
-
-
-def _reach_directly(uri: str) -> None:
-    """Keep a proxy of the environment away from a server on this machine; requests would send it there."""
-    host = urlsplit(uri).hostname or ""
-    if host in ("127.0.0.1", "localhost"):
-        spared = [os.environ[name] for name in ("NO_PROXY", "no_proxy") if os.environ.get(name)]
-        os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(dict.fromkeys([*spared, host]))
 
 
 def _now_ms() -> int:

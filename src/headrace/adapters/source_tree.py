@@ -16,17 +16,30 @@ _ROOMS = (
     "pipelines",
 )
 LOCK = "requirements/headrace.lock"
+# What the build of an image, where there is no git to ask, writes of the code it was made from: a commit, with `-dirty`
+# behind it if there was more than that (`git describe --always --abbrev=40 --exclude='*' --dirty`).
+BUILT_FROM = "REVISION"
+_DIRTY = "-dirty"
 
 
 def code_version(root: Path, model: str) -> CodeVersion:
     """The version of the code that would train `model` now; works outside a git repository too."""
-    commit = _git(root, "rev-parse", "HEAD") or "none"
+    commit, dirty = _built_from(root)
     return CodeVersion(
         commit=commit,
-        dirty=commit != "none" and bool(_git(root, "status", "--porcelain", "--untracked-files=normal")),
+        dirty=dirty,
         content=_content(root, (*_ROOMS, f"models/{model}")),
         lock=_sha256(root / LOCK),
     )
+
+
+def _built_from(root: Path) -> tuple[str, bool]:
+    recorded = root / BUILT_FROM
+    if recorded.is_file():
+        revision = recorded.read_text().strip() or "none"
+        return revision.removesuffix(_DIRTY), revision.endswith(_DIRTY)
+    commit = _git(root, "rev-parse", "HEAD") or "none"
+    return commit, commit != "none" and bool(_git(root, "status", "--porcelain", "--untracked-files=normal"))
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -39,6 +39,7 @@ def deploy(platform: Platform, plan_in: Path, version: int, out: Path, clock: Cl
     chosen = platform.registry.version(plan.request.model, version)
     result = roll_out(platform, chosen, plan.config.rollout, clock or Clock())
     write_json(out / handover.ROLLOUT, result)
+    platform.registry.log_files(chosen.lineage.experiment_run, out / handover.ROLLOUT, "rollout")
     return result.finished
 
 

@@ -16,7 +16,7 @@ from headrace.domain.lineage import ModelVersion
 from headrace.errors import HeadraceError
 from headrace.learning import frames, model_code, onnx_model, pictures, report
 from headrace.learning.model_code import ModelCode
-from headrace.ports import Judged, Platform, RunRecord
+from headrace.ports import PIPELINE_RUN, Judged, Platform, RunRecord
 from headrace.running import progress
 from headrace.steps import handover
 from headrace.steps.plan import contract_of
@@ -82,7 +82,7 @@ def evaluate(platform: Platform, plan_in: Path, dataset_in: Path, trained_in: Pa
     write_json(out / handover.VERDICT, verdict)
     page = report.render(contract, evaluation, verdict, _facts(plan, trained), drawn, plan.config.gate)
     (out / handover.REPORT).write_text(page)
-    _record(platform, trained.experiment_run, evaluation, verdict, out, drawn)
+    _record(platform, plan, trained.experiment_run, evaluation, verdict, out, drawn)
     return verdict.promote
 
 
@@ -149,6 +149,7 @@ def _facts(plan: handover.Plan, trained: handover.TrainedModel) -> dict[str, str
 
 def _record(
     platform: Platform,
+    plan: handover.Plan,
     run_id: str,
     evaluation: scoring.Evaluation,
     verdict: Verdict,
@@ -161,7 +162,8 @@ def _record(
     for name, value in (("latency_ms_p99", evaluation.latency_ms_p99), ("size_mb", evaluation.size_mb)):
         if value is not None:
             metrics[name] = value
-    platform.registry.log_run(run_id, RunRecord({}, metrics, {}))
+    # Again, for a training that was taken from a cache: this run of the pipeline is the one that judges it.
+    platform.registry.log_run(run_id, RunRecord({}, metrics, {PIPELINE_RUN: plan.pipeline_run}))
     folder = out / "pictures"
     folder.mkdir(exist_ok=True)
     for title, png in drawn.items():

@@ -10,7 +10,7 @@ from headrace.documents import plain, read_json, write_json
 from headrace.domain import metrics
 from headrace.domain.contract import Contract
 from headrace.learning import frames, model_code, onnx_model
-from headrace.ports import Platform, RunRecord
+from headrace.ports import PIPELINE_RUN, Platform, RunRecord
 from headrace.running import progress
 from headrace.steps import handover
 from headrace.steps.plan import contract_of
@@ -58,6 +58,7 @@ def train(platform: Platform, plan_in: Path, dataset_in: Path, out: Path) -> Non
     progress("train", f"exported to ONNX, {len(content) / 1e6:.2f} MB: {flips} decisions differ on the holdout")
     files = write_model(out / handover.MODEL_DIRECTORY, contract, content, holdout, exported)
     run_id = _record(platform, plan, dataset, contract)
+    platform.registry.log_files(run_id, plan_in / handover.PLAN, "plan")
     trained = handover.TrainedModel(
         experiment_run=run_id,
         learnt_until=dataset.learnt_until,
@@ -98,7 +99,7 @@ def _record(platform: Platform, plan: handover.Plan, dataset: handover.Dataset, 
     tags = {
         "headrace.dataset": dataset.id,
         "headrace.commit": plan.code.commit + ("-dirty" if plan.code.dirty else ""),
-        "headrace.pipeline_run": plan.pipeline_run,
+        PIPELINE_RUN: plan.pipeline_run,
     }
     registry.log_run(run_id, RunRecord(parameters, metrics, tags))
     for context, start in (("training", plan.config.train_start), ("holdout", plan.config.holdout_start)):

@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from headrace.adapters.cluster.helm import Helm
 from headrace.adapters.cluster.kubernetes_api import APPS, Kubernetes, Object
 from headrace.adapters.cluster.object_store import ObjectStore, Published
 from headrace.adapters.cluster.pods import Diagnosis, is_available
 from headrace.domain.lineage import ModelVersion, release_name
-from headrace.errors import Unavailable
+from headrace.errors import Unavailable, UsageError
 from headrace.ports import Endpoint
-from headrace.settings import Settings
+from headrace.settings import Settings, variable
 
 _MODEL, _VERSION = "headrace.dev/model", "headrace.dev/version"
 _PORT = 8080
@@ -27,7 +29,7 @@ class HelmDeployer:
         settings: says which image, namespace, bucket and Secrets.
         kubernetes: the cluster.
         store: gets the model directory, for the services to fetch.
-        values: for the chart, besides those that follow from settings and version.
+        values: for the chart instead of those in the settings' file; what follows from the version is put above them.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class HelmDeployer:
         self._settings = settings
         self._kubernetes = kubernetes
         self._store = store
-        self._values = values or {}
+        self._values = values
         self._helm = Helm(kubernetes, settings.namespace, settings.root / "charts" / "model-service")
 
     def start(self, version: ModelVersion, directory: Path, timeout_s: float) -> Endpoint:
@@ -54,7 +56,7 @@ class HelmDeployer:
         image = self._settings.required("serving_image")
         self._kubernetes.require_namespace(self._settings.namespace)
         published = self._store.publish(version, directory)
-        self._helm.install(version.release, {**self._described(version, image, published), **self._values})
+        self._helm.install(version.release, {**self._chosen(), **self._described(version, image, published)})
         problem = self._wait_until_ready(version, timeout_s)
         if problem is None:
             return self._endpoint(version.model, version.version, is_ready=True)
@@ -79,6 +81,19 @@ class HelmDeployer:
             if "deletionTimestamp" not in one["metadata"]
         ]
         return sorted(endpoints, key=lambda endpoint: endpoint.version)
+
+    def _chosen(self) -> Mapping[str, Any]:
+        """Values that the platform sets for all releases."""
+        if self._values is not None or not self._settings.chart_values:
+            return self._values or {}
+        path = Path(self._settings.chart_values)
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as wrong:
+            raise UsageError(f"{variable('chart_values')}: {path} can't be read: {wrong}") from wrong
+        if not isinstance(found, dict):
+            raise UsageError(f"{variable('chart_values')}: {path} holds no values: give KEY: VALUE lines")
+        return found
 
     def _described(self, version: ModelVersion, image: str, published: Published) -> dict[str, Any]:
         settings = self._settings

@@ -83,7 +83,7 @@ class ObjectStore:
         try:
             infos = files.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
             names = sorted(info.path for info in infos if info.type == pyarrow.fs.FileType.File)
-            found = [(name, files.open_input_stream(name).read()) for name in names]
+            found = [(name, files.open_input_stream(name, compression=None).read()) for name in names]
         except OSError as failed:
             raise self._unavailable("read", failed) from failed
         try:
@@ -94,7 +94,7 @@ class ObjectStore:
     def _read(self, name: str) -> bytes | None:
         files, root = self._open()
         try:
-            with files.open_input_stream(f"{root}/{name}") as stream:
+            with files.open_input_stream(f"{root}/{name}", compression=None) as stream:
                 return bytes(stream.read())
         except FileNotFoundError:
             return None
@@ -106,7 +106,7 @@ class ObjectStore:
         try:
             if "://" not in self._url:
                 files.create_dir(f"{root}/{name}".rsplit("/", 1)[0])
-            with files.open_output_stream(f"{root}/{name}") as stream:
+            with files.open_output_stream(f"{root}/{name}", compression=None) as stream:
                 stream.write(data)
         except OSError as failed:
             raise self._unavailable("written", failed) from failed

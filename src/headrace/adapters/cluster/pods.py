@@ -87,10 +87,8 @@ class Diagnosis:
             log = self._kubernetes.log(self._namespace, name, container["name"], _LOG_LINES, previous)
             if said := service_log.reason(log.splitlines()):
                 return said
-        ended = (
-            (container.get("lastState") or {}).get("terminated") or container.get("state", {}).get("terminated") or {}
-        )
-        return f"{ended.get('reason', 'its log says nothing')} (exit {ended.get('exitCode', 'unknown')})"
+        ended = _ended(container)
+        return f"{ended.get('reason', 'its log says nothing')} (exit {ended.get('exitCode')})" if ended else ""
 
 
 def _containers(pod: Object) -> Iterator[Object]:
@@ -104,7 +102,13 @@ def _stopped(container: Object) -> str | None:
     waiting = state.get("waiting", {}).get("reason", "")
     if waiting in _HOPELESS:
         return _HOPELESS[waiting]
-    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+    ended = _ended(container)
     if ended and (ended.get("exitCode") != 0 or container.get("restartCount", 0)):
         return "stopped while it started"
     return None
+
+
+def _ended(container: Object) -> Object:
+    """How a container ended last; empty when it never did."""
+    states = (container.get("lastState") or {}, container.get("state") or {})
+    return next((dict(one["terminated"]) for one in states if one.get("terminated")), {})

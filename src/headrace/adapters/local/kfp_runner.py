@@ -7,20 +7,19 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from headrace import errors, running
+from headrace import running
+from headrace.adapters.run_folders import error, new_folder, outputs
 from headrace.domain.request import TrainingRequest
-from headrace.errors import HeadraceError
-from headrace.ports import StepEvent
+from headrace.errors import HeadraceError, UsageError
+from headrace.ports import Schedule, StepEvent
 from headrace.settings import Settings, variable
 
-# Folders of earlier runs that are kept for a look; their datasets are the largest thing on disk.
-_KEPT_RUNS = 5
+__all__ = ["LocalKfpRunner", "outputs"]
 
 
 class LocalKfpRunner:
@@ -31,9 +30,7 @@ class LocalKfpRunner:
 
     def submit(self, request: TrainingRequest, follow: Callable[[StepEvent], None]) -> Path:
         """See the port."""
-        folder = self._settings.home / "runs" / request.model / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
-        folder.mkdir(parents=True)
-        self._prune(folder.parent)
+        folder = new_folder(self._settings.home, request.model)
         log = folder / "log.txt"
         failures: list[HeadraceError] = []
 
@@ -41,7 +38,7 @@ class LocalKfpRunner:
             event = running.parse(line)
             if event:
                 if event[0].state == "failed":
-                    failures.append(_error(event[1], event[0].message))
+                    failures.append(error(event[1], event[0].message))
                 follow(event[0])
 
         with log.open("w") as file, redirect_stdout(_Lines(file, on_line)):
@@ -54,6 +51,20 @@ class LocalKfpRunner:
             raise failures[0]
         return folder
 
+    def schedule(self, request: TrainingRequest, cron: str) -> Schedule:
+        """Raises UsageError: nothing of ours runs here that could keep a schedule."""
+        raise UsageError(
+            f"schedules need Kubeflow Pipelines; on one machine let cron run `headrace run {request.model}`"
+        )
+
+    def schedules(self) -> Sequence[Schedule]:
+        """See the port: there are none here."""
+        return ()
+
+    def unschedule(self, model: str) -> bool:
+        """See the port: there is none here."""
+        return False
+
     def _run(self, request: TrainingRequest, folder: Path) -> None:
         sys.path.insert(0, str(self._settings.root))
         with warnings.catch_warnings(), _environment(self._settings, folder / "tmp"):
@@ -64,11 +75,6 @@ class LocalKfpRunner:
             pipeline = importlib.import_module("pipelines.training").training
             local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder), raise_on_error=True)
             pipeline(model=request.model, overrides=list(request.overrides), reason=request.reason)
-
-    def _prune(self, runs: Path) -> None:
-        finished = sorted(path for path in runs.iterdir() if path.is_dir())
-        for old in finished[:-_KEPT_RUNS]:
-            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -94,17 +100,6 @@ def _environment(settings: Settings, scratch: Path) -> Iterator[None]:
                 os.environ[name] = value
         tempfile.tempdir = None
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def outputs(folder: Path, name: str) -> Path | None:
-    """The file of that name among the artefacts of a run; None when its step did not get that far."""
-    return next(iter(sorted(folder.glob(f"*/*/*/{name}"))), None)
-
-
-def _error(kind: str, message: str) -> HeadraceError:
-    """The error of a step's process, as the class that it was there."""
-    found = getattr(errors, kind, HeadraceError)
-    return found(message) if isinstance(found, type) and issubclass(found, HeadraceError) else HeadraceError(message)
 
 
 class _Lines(io.TextIOBase):
