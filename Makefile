@@ -10,7 +10,7 @@ LOCKS := requirements/headrace.lock requirements/data.lock
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 
-.PHONY: help up down env test test-fast check format golden compile bench bench-serving bench-features bench-soak bench-rollout lock clean
+.PHONY: help up down env test test-fast check format golden compile images bench bench-serving bench-features bench-soak bench-rollout lock cluster cluster-down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,7 +57,13 @@ format: env ## Format the code
 compile: env ## Write the compiled pipelines (also: golden)
 	@python -m pipelines.compile
 
-golden: compile ## Regenerate every golden file
+golden: compile ## Regenerate every golden file (Helm is built from source once, which needs Go)
+	@python -m tests.golden.charts
+
+images: ## Build the images with docker
+	@for name in serving components infra/images/mlflow; do \
+	  docker build --file "$$name/Dockerfile" --build-arg REVISION="$$(git describe --always --abbrev=40 --exclude='*' --dirty)" \
+	    --tag "headrace/$$(basename "$$name"):$$(git describe --always --dirty)" .; done
 
 bench: env ## Measure the loop and write docs/benchmarks/loop.md
 	@python -m benchmarks.loop
@@ -73,6 +79,12 @@ bench-soak: env ## Load the service with all kinds of traffic and faults and wri
 
 bench-rollout: env ## Roll out good and bad versions under load and write docs/benchmarks/rollout.md
 	@python -m benchmarks.rollout
+
+cluster: env ## Have a Kubernetes node of our own on this machine (Linux, root); prints its kubeconfig
+	@python -m tests.cluster.node up
+
+cluster-down: ## Remove that node and every trace of it
+	@if [ -x $(BIN)/python ]; then python -m tests.cluster.node down; else echo "nothing to remove: there is no environment yet" >&2; fi
 
 lock: env ## Resolve the dependencies anew
 	@for name in headrace data uv; do ./requirements/lock "$$name"; done

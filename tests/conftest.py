@@ -10,6 +10,8 @@ import pytest
 from headrace.adapters.local.ports import next_free
 from headrace.settings import Settings
 
+pytest_plugins = ("tests.cluster.fixtures", "tests.cluster.platform.fixtures", "tests.contract.cluster_family")
+
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on right now, below those that the kernel gives to outgoing connections."""

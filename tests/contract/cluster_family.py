@@ -19,7 +19,7 @@ from headrace.adapters.cluster.prometheus_metrics import PrometheusMetrics
 from headrace.adapters.cluster.reach import Pod, Reach
 from headrace.adapters.cluster.traefik_router import CustomResourceRouter
 from headrace.domain.evidence import Counts
-from headrace.ports import Recent
+from headrace.ports import Endpoint, Recent
 from headrace.settings import Settings
 from tests.cluster.node import toolchain
 from tests.fakes import model_version
@@ -71,13 +71,19 @@ class ClusterRoutes:
 
     def __init__(self, cluster: Cluster, make: Callable[..., Path]) -> None:
         self._cluster, self._make = cluster, make
-        self.router = cluster.router
+        self._ran: set[tuple[str, int]] = set()
+        self.router = CustomResourceRouter(cluster.settings, cluster.kubernetes, cluster.reach, self._running)
 
     def run(self, *versions: int, model: str = MODEL) -> None:
-        running = {one.version for one in self._cluster.deployer.running(model) if one.ready}
+        ready = {one.version for one in self._cluster.deployer.running(model) if one.ready}
         for version in versions:
-            if version not in running:
+            self._ran.add((model, version))
+            if version not in ready:
                 self._cluster.deployer.start(model_version(version, model), self._make(version, model), timeout_s=120)
+
+    def _running(self, model: str) -> Sequence[Endpoint]:
+        """As if nothing ran but what this test asked for."""
+        return [one for one in self._cluster.deployer.running(model) if (model, one.version) in self._ran]
 
     def edit(self) -> None:
         """Turn the weights of a split of 90 and 10 % into halves."""

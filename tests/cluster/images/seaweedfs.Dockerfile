@@ -1,0 +1,4 @@
+FROM scratch
+COPY weed /
+USER 10001:10001
+ENTRYPOINT ["/weed"]
