@@ -87,7 +87,7 @@ cluster-down: ## Remove that node and every trace of it
 	@if [ -x $(BIN)/python ]; then python -m tests.cluster.node down; else echo "nothing to remove: there is no environment yet" >&2; fi
 
 lock: env ## Resolve the dependencies anew
-	@for name in headrace data uv; do ./requirements/lock "$$name"; done
+	@for name in headrace data uv serving components mlflow; do ./requirements/lock "$$name"; done
 
 clean: down ## Stop everything and forget the environment and all local state
 	@rm -rf $(VENV) .headrace

@@ -22,6 +22,7 @@ from headrace.domain.evidence import Counts
 from headrace.ports import Endpoint, Recent
 from headrace.settings import Settings
 from tests.cluster.node import toolchain
+from tests.cluster.platform.fixtures import Platform, load_images
 from tests.fakes import model_version
 
 MODEL = "flight_delay"
@@ -165,11 +166,12 @@ class ClusterMetrics:
 
 
 @pytest.fixture(scope="session")
-def cluster_session(platform: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster_session(platform: Platform) -> Iterator[Cluster]:
     """The platform's namespace, for a whole session.
 
     The platform gives the environment of who deploys: HEADRACE_… and AWS_… variables and KUBECONFIG.
     """
+    load_images(platform.kubectl, ("serving", "stand-in"))
     before = dict(os.environ)
     os.environ.update({**platform.environment, "PATH": toolchain.path()})
     try:

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,7 @@ def _json(archive: tarfile.TarFile, name: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def files(name: str) -> Iterator[Path]:
     """All files of an image, mounted to be read."""
-    with exclusive("images"):
-        container = _buildah("from", "--pull=never", _built(name)).strip()
+    container = _container(name)
     try:
         yield Path(_buildah("mount", container).strip())
     finally:
@@ -90,12 +90,16 @@ def files(name: str) -> Iterator[Path]:
 
 def run(name: str, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a container of the image, as its user, in a chroot whose changes are dropped."""
-    with exclusive("images"):
-        container = _buildah("from", "--pull=never", _built(name)).strip()
+    container = _container(name)
     try:
         return _call("run", "--isolation", "chroot", container, "--", *command)
     finally:
         _buildah("rm", container)
+
+
+def _container(name: str) -> str:
+    with exclusive("images"):
+        return _buildah("from", "--pull=never", "--name", f"headrace-{uuid.uuid4().hex}", _built(name)).strip()
 
 
 def _built(name: str) -> str:
@@ -111,7 +115,7 @@ def _built(name: str) -> str:
         _call("rmi", "--prune")
     started = time.monotonic()
     print(f"building image {name}", file=sys.stderr, flush=True)
-    with _context(image) as context, machine.settings() as own:
+    with _context(image) as context, machine.settings() as own, _nothing_mounted():
         _buildah(
             *("bud", "--isolation", "chroot", "--layers", "--pull-never", "--tag", tag),
             *("--file", str(CHECKOUT / image.dockerfile)),
@@ -134,6 +138,17 @@ def _built(name: str) -> str:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextlib.contextmanager
+def _nothing_mounted() -> Iterator[None]:
+    """buildah 1.28 leaves the containers of a build that fails, and of a stage with nothing but a FROM."""
+    try:
+        yield
+    finally:
+        for container in _buildah("containers", "--noheading", "--format", "{{.ContainerName}}").split():
+            if "-working-container" in container:
+                _buildah("rm", container)
 
 
 @contextlib.contextmanager
@@ -176,9 +191,8 @@ def _buildah(*arguments: str) -> str:
 
 
 def _call(*arguments: str) -> subprocess.CompletedProcess[str]:
-    own = ("--root", str(FOLDER / "storage"), "--runroot", str(FOLDER / "run"), "--storage-driver", "overlay")
-    # It would leave its storage mounted on itself.
-    own = (*own, "--storage-opt", "skip_mount_home=true")
+    own = [f"--root={FOLDER / 'storage'}", f"--runroot={FOLDER / 'run'}", "--storage-driver=overlay"]
+    own.append("--storage-opt=skip_mount_home=true")  # else it leaves its storage mounted on itself
     return subprocess.run(
         ["buildah", *own, *arguments],  # noqa: S607
         env=_environment(),

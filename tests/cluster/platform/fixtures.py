@@ -1,6 +1,6 @@
 """The platform for tests and for people: addresses and environments."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +85,12 @@ def platform(kubeconfig: Path) -> Iterator[Platform]:
         deployment.down(kubectl)
 
 
-def load_images(kubectl: Kubectl) -> None:
+def load_images(kubectl: Kubectl, names: Sequence[str] = deployment.IMAGES) -> None:
     """On our own node; another cluster has been given them by whoever made it."""
     from tests.cluster.images.build import build
     from tests.cluster.node import images
     from tests.cluster.node.place import Node
 
     if kubectl.kubeconfig.resolve() == Node().kubeconfig.resolve():
-        for archive in build(deployment.IMAGES).values():
+        for archive in build(names).values():
             images.load(archive)
