@@ -38,7 +38,8 @@ VERSIONS = "headrace.dev/versions"
 """The annotation with the versions that ran when it was written: those that requests can name."""
 MODEL = "headrace.dev/model"
 LABELS = {"app.kubernetes.io/part-of": "headrace", "app.kubernetes.io/component": "routing"}
-NOWHERE = "headrace-nowhere"
+# Not headrace-…: pods would find it in their environment as HEADRACE_…, which is for settings.
+NOWHERE = "no-such-version"
 _SHADOW_TRANSPORT = "headrace-shadow"
 _NO_ROLE = "none"
 _PORT = "http"
