@@ -79,6 +79,8 @@ LABELS = {
 }
 ERROR_STATUS = 500
 """An answer with this status or above is an error of the service; one below it is not."""
+REFUSED_STATUS = 400
+"""From this status on, and below that of errors, the request is at fault."""
 
 ROLE_HEADER = "Headrace-Role"
 """Request header of the proxy's: `stable`, `canary`, `previous` or `shadow`, whatever the client sent; none for a

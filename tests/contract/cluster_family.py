@@ -13,12 +13,13 @@ import pytest
 
 from headrace.adapters.cluster import traefik_objects
 from headrace.adapters.cluster.helm_deployer import HelmDeployer
-from headrace.adapters.cluster.kubernetes_api import APPS, TRAEFIK, Kubernetes
+from headrace.adapters.cluster.kubernetes_api import APPS, MODEL_LABEL, TRAEFIK, VERSION_LABEL, Kubernetes
 from headrace.adapters.cluster.object_store import ObjectStore
 from headrace.adapters.cluster.prometheus_metrics import PrometheusMetrics
 from headrace.adapters.cluster.reach import Pod, Reach
 from headrace.adapters.cluster.traefik_router import CustomResourceRouter
 from headrace.domain.evidence import Counts
+from headrace.domain.lineage import kebab
 from headrace.ports import Endpoint, Recent
 from headrace.settings import Settings
 from tests.cluster.node import toolchain
@@ -44,7 +45,7 @@ class Cluster:
 
     def pods(self, model: str, version: int) -> Sequence[Pod]:
         """The ready pods of a version."""
-        labels = {traefik_objects.MODEL: model, "headrace.dev/version": str(version)}
+        labels = {MODEL_LABEL: model, VERSION_LABEL: str(version)}
         found = self.reach.ready(self.settings.namespace, labels)
         return [Pod(self.settings.namespace, pod["metadata"]["name"], 8080) for pod in found]
 
@@ -64,7 +65,7 @@ class Cluster:
                 self.kubernetes.delete(TRAEFIK, namespace, kind, one["metadata"]["name"])
         for one in self.kubernetes.list(APPS, namespace, "deployments", {"app.kubernetes.io/name": "model-service"}):
             labels = one["metadata"]["labels"]
-            self.deployer.stop(labels[traefik_objects.MODEL], int(labels["headrace.dev/version"]))
+            self.deployer.stop(labels[MODEL_LABEL], int(labels[VERSION_LABEL]))
 
 
 class ClusterRoutes:
@@ -88,7 +89,7 @@ class ClusterRoutes:
 
     def edit(self) -> None:
         """Turn the weights of a split of 90 and 10 % into halves."""
-        namespace, name = self._cluster.settings.namespace, traefik_objects.kebab(MODEL)
+        namespace, name = self._cluster.settings.namespace, kebab(MODEL)
         live = self._cluster.kubernetes.get(TRAEFIK, namespace, "traefikservices", name)
         assert live is not None
         for service in live["spec"]["weighted"]["services"]:

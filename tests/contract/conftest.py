@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,25 @@ from headrace.adapters.local.process_deployer import ProcessDeployer
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.traefik_router import TraefikRouter
 from headrace.settings import HOST, Settings
-from tests import fakes
+from tests import databases, fakes
 from tests.contract.routers import MODEL, Fake, Harness, Local
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = Path(__file__).with_name("stand_in_service.py")
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.Redis]:
+    """A Redis for the tests of a file."""
+    with databases.redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URL of a database for the tests of a file."""
+    with databases.postgres() as url:
+        yield url
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 30.0) -> None:

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,20 +20,6 @@ from tests import databases
 from tests.serving.feast_project import NOON, FeastProject, prepare_project, tables
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.Redis]:
-    """A Redis for the tests of this file."""
-    with databases.redis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """The URL of a database for the tests of this file."""
-    with databases.postgres() as url:
-        yield url
 
 
 @pytest.fixture

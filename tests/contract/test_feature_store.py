@@ -1,7 +1,7 @@
 """What a feature store may show: nothing that was not known, nothing too old, every row, in order."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,20 +63,6 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def contract(project: Path) -> Contract:
     return read_contract(project / "models" / "tiny" / "contract.yaml")
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.Redis]:
-    """A Redis for the tests of this file."""
-    with databases.redis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """The URL of a database for the tests of this file."""
-    with databases.postgres() as url:
-        yield url
 
 
 FILES, SERVERS = "files", "Redis and PostgreSQL"

@@ -1,8 +1,11 @@
 """What Traefik is told in both families, whatever form it is told in."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from headrace.domain.split import Split
+from headrace.domain.split import Split, told_weights
+from headrace.errors import Conflict, Unavailable
+from headrace.ports import Route
 
 LIMIT = "headrace-limit"
 RETRY = "headrace-retry"
@@ -69,3 +72,29 @@ def roles(split: Split) -> dict[int, str]:
 def shadows(split: Split) -> dict[int, int]:
     """Version to percent of the requests that it gets copies of."""
     return {} if split.shadow is None else {split.shadow: split.shadow_pct}
+
+
+def told(weights: Mapping[int, int], copies: Mapping[int, int]) -> str:
+    """What Traefik has of a model, for people."""
+    shadowing = [f"v{version} shadows {pct} %" for version, pct in copies.items()]
+    return ", ".join([told_weights(weights) or "no route", *shadowing])
+
+
+def unwritten_since(model: str, route: Route | None, seen: int) -> int:
+    """The generation of a route. Raises Conflict when it is no longer the one that the writer has seen."""
+    generation = route.generation if route else 0
+    if generation != seen:
+        raise Conflict(
+            f"the route of {model} is at generation {generation}, not {seen}: somebody wrote since; read again"
+        )
+    return generation
+
+
+def require_running(model: str, split: Split, running: Collection[int]) -> None:
+    """Raises Unavailable when a version that a split gives requests or copies to does not run."""
+    for version in (*split.weights, *shadows(split)):
+        if version not in running:
+            known = ", ".join(f"v{one}" for one in sorted(running)) or "none"
+            raise Unavailable(
+                f"v{version} of {model} does not run (running: {known}), nothing was changed: start it first"
+            )

@@ -104,9 +104,14 @@ class ModelVersion:
         return release_name(self.model, self.version)
 
 
+def kebab(model: str) -> str:
+    """A model's name as Kubernetes has it."""
+    return model.replace("_", "-")
+
+
 def release_name(model: str, version: int) -> str:
     """The workload name of a model version: kebab-case, valid as a Kubernetes name."""
-    return f"{model.replace('_', '-')}-v{version}"
+    return f"{kebab(model)}-v{version}"
 
 
 def run_key(model: str, fingerprint: DatasetFingerprint, settings: Mapping[str, Any], code: CodeVersion) -> str:

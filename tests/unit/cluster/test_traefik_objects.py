@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.adapters import route_record
 from headrace.adapters.cluster import traefik_objects
+from headrace.adapters.cluster.kubernetes_api import MODEL_LABEL
 from headrace.adapters.cluster.reach import Reach
 from headrace.adapters.cluster.traefik_objects import Held, held, wanted
 from headrace.adapters.cluster.traefik_router import CustomResourceRouter
@@ -54,7 +55,7 @@ def test_record_is_beside_the_weights_and_reads_back():
     notes = made["metadata"]["annotations"]
     assert route_record.load(notes[traefik_objects.RECORD], "here", MODEL) == route(CANARY)
     assert notes[traefik_objects.VERSIONS] == "2,3,4"
-    assert made["metadata"]["labels"][traefik_objects.MODEL] == MODEL
+    assert made["metadata"]["labels"][MODEL_LABEL] == MODEL
 
 
 def test_every_running_version_can_be_named_and_any_other_is_answered_by_nobody():

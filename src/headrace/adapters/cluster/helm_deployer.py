@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from headrace.adapters.cluster.helm import Helm
-from headrace.adapters.cluster.kubernetes_api import APPS, Kubernetes, Object
+from headrace.adapters.cluster.kubernetes_api import APPS, MODEL_LABEL, VERSION_LABEL, Kubernetes, Object
 from headrace.adapters.cluster.object_store import ObjectStore, Published
 from headrace.adapters.cluster.pods import Diagnosis, is_available
 from headrace.domain.lineage import ModelVersion, release_name
@@ -16,7 +16,6 @@ from headrace.errors import Unavailable, UsageError
 from headrace.ports import Endpoint
 from headrace.settings import Settings, variable
 
-_MODEL, _VERSION = "headrace.dev/model", "headrace.dev/version"
 _PORT = 8080
 _POLL_S = 0.2
 _STOP_S = 60.0
@@ -72,10 +71,10 @@ class HelmDeployer:
 
     def running(self, model: str) -> Sequence[Endpoint]:
         """Every released version of a model, oldest first, and whether a pod of it takes requests."""
-        found = self._kubernetes.list(APPS, self._settings.namespace, "deployments", {_MODEL: model})
+        found = self._kubernetes.list(APPS, self._settings.namespace, "deployments", {MODEL_LABEL: model})
         endpoints = [
             self._endpoint(
-                model, int(one["metadata"]["labels"][_VERSION]), one["status"].get("availableReplicas", 0) > 0
+                model, int(one["metadata"]["labels"][VERSION_LABEL]), one["status"].get("availableReplicas", 0) > 0
             )
             for one in found
             if "deletionTimestamp" not in one["metadata"]
@@ -121,7 +120,7 @@ class HelmDeployer:
 
     def _wait_until_ready(self, version: ModelVersion, timeout_s: float) -> str | None:
         """None once it is ready, else what went wrong."""
-        labels = {_MODEL: version.model, _VERSION: str(version.version)}
+        labels = {MODEL_LABEL: version.model, VERSION_LABEL: str(version.version)}
         diagnosis = Diagnosis(self._kubernetes, self._settings.namespace, labels)
         deadline = time.monotonic() + timeout_s
         while True:

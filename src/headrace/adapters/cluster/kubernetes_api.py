@@ -21,6 +21,8 @@ Object = dict[str, Any]
 TRAEFIK = "apis/traefik.io/v1alpha1"
 APPS = "apis/apps/v1"
 CORE = "api/v1"
+MODEL_LABEL, VERSION_LABEL = "headrace.dev/model", "headrace.dev/version"
+"""Labels of everything that belongs to a release."""
 _CONNECT_S, _READ_S = 5.0, 15.0
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _APPLY = "application/apply-patch+yaml"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from headrace import telemetry
+from headrace.adapters.cluster.kubernetes_api import MODEL_LABEL, VERSION_LABEL
 from headrace.adapters.cluster.reach import Pod, Reach
 from headrace.adapters.recent import read_recent
 from headrace.domain.evidence import Counts
@@ -29,7 +30,6 @@ _COUNTERS = (
     f"{telemetry.SCORE}_bucket",
 )
 _METRIC = "metric"
-_REFUSED = 400
 
 
 class _Sample(NamedTuple):
@@ -63,8 +63,8 @@ class PrometheusMetrics:
     def recent(self, model: str) -> Mapping[int, Recent]:
         """Version to the latest predictions of its pods. One whose pods give no answer is not in it."""
         by_version: dict[int, list[Recent]] = {}
-        for pod in self._reach.ready(self._namespace, {"headrace.dev/model": model}):
-            version = int(pod["metadata"]["labels"]["headrace.dev/version"])
+        for pod in self._reach.ready(self._namespace, {MODEL_LABEL: model}):
+            version = int(pod["metadata"]["labels"][VERSION_LABEL])
             where = Pod(self._namespace, pod["metadata"]["name"], _PORT)
             answer = self._reach.ask_pod(where, telemetry.RECENT_PATH, _RECENT_TIMEOUT_S)
             said = read_recent(answer.body, version) if answer and answer.status == 200 else None
@@ -144,7 +144,7 @@ def _of(samples: Sequence[_Sample]) -> Counts:
         fallbacks=total(telemetry.FEATURE_FALLBACKS),
         scores=buckets(telemetry.SCORE),
         started_at=next((one.value for one in samples if one.metric == telemetry.STARTED), None),
-        refusals=total(telemetry.REQUESTS, _REFUSED, telemetry.ERROR_STATUS),
+        refusals=total(telemetry.REQUESTS, telemetry.REFUSED_STATUS, telemetry.ERROR_STATUS),
     )
 
 

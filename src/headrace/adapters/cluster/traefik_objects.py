@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.adapters import route_record
-from headrace.adapters.cluster.kubernetes_api import Object
+from headrace.adapters.cluster.kubernetes_api import MODEL_LABEL, Object
 from headrace.adapters.traefik_rules import (
     ANY,
     BODY_BYTES,
@@ -28,7 +28,7 @@ from headrace.adapters.traefik_rules import (
     shared_middlewares,
     sticky,
 )
-from headrace.domain.lineage import release_name
+from headrace.domain.lineage import kebab, release_name
 from headrace.ports import Route
 from headrace.telemetry import ROLE_HEADER
 
@@ -36,7 +36,6 @@ RECORD = "headrace.dev/route"
 """The annotation with the record."""
 VERSIONS = "headrace.dev/versions"
 """The annotation with the versions that ran when it was written: those that requests can name."""
-MODEL = "headrace.dev/model"
 LABELS = {"app.kubernetes.io/part-of": "headrace", "app.kubernetes.io/component": "routing"}
 # Not headrace-…: pods would find it in their environment as HEADRACE_…, which is for settings.
 NOWHERE = "no-such-version"
@@ -60,11 +59,6 @@ def nowhere(namespace: str) -> Object:
     """A Service without pods, for requests that name a version which does not run: 503."""
     spec = {"ports": [{"name": _PORT, "port": 8080}]}
     return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(namespace, NOWHERE), "spec": spec}
-
-
-def kebab(model: str) -> str:
-    """A model's name as Kubernetes has it."""
-    return model.replace("_", "-")
 
 
 def weighted(route: Route, namespace: str, versions: Sequence[int]) -> Object:
@@ -134,7 +128,7 @@ def _role(role: str) -> str:
 def _object(kind: str, namespace: str, name: str, spec: Object, model: str = "") -> Object:
     metadata = _metadata(namespace, name)
     if model:
-        metadata["labels"] = {**LABELS, MODEL: model}
+        metadata["labels"] = {**LABELS, MODEL_LABEL: model}
     return {"apiVersion": "traefik.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 
 from headrace.adapters import route_record
 from headrace.adapters.cluster import traefik_objects
-from headrace.adapters.cluster.kubernetes_api import CORE, TRAEFIK, Kubernetes, Object
+from headrace.adapters.cluster.kubernetes_api import CORE, MODEL_LABEL, TRAEFIK, Kubernetes, Object
 from headrace.adapters.cluster.reach import Pod, Reach
 from headrace.adapters.cluster.traefik_objects import Held
+from headrace.adapters.traefik_rules import require_running, told, unwritten_since
+from headrace.domain.lineage import kebab
 from headrace.domain.rollout import RolloutState
-from headrace.domain.split import Split, describe, told_weights
-from headrace.errors import Conflict, Unavailable, UsageError
+from headrace.domain.split import Split, describe
+from headrace.errors import Unavailable, UsageError
 from headrace.ports import Endpoint, Route
 from headrace.settings import Settings
 
@@ -71,11 +73,7 @@ class CustomResourceRouter:
                 write over in time, and the message says what it holds: then `read` gives the new route.
         """
         live = self._live(model)
-        generation = self._route(live, model).generation if live is not None else 0
-        if generation != seen:
-            raise Conflict(
-                f"the route of {model} is at generation {generation}, not {seen}: somebody wrote since; read again"
-            )
+        generation = unwritten_since(model, self._route(live, model) if live is not None else None, seen)
         versions = self._versions(model, split)
         self._pods()
         route = Route(model, split, generation + 1, note, rollout)
@@ -90,7 +88,7 @@ class CustomResourceRouter:
         """The models that have a route, by name."""
         found = self._kubernetes.list(TRAEFIK, self._namespace, _SERVICES, traefik_objects.LABELS)
         recorded = [one for one in found if traefik_objects.RECORD in one["metadata"].get("annotations", {})]
-        return sorted(one["metadata"]["labels"][traefik_objects.MODEL] for one in recorded)
+        return sorted(one["metadata"]["labels"][MODEL_LABEL] for one in recorded)
 
     def url(self, model: str) -> str:
         """Where clients reach all models, without a path."""
@@ -133,7 +131,7 @@ class CustomResourceRouter:
             held = self._held(pod, model)
             # What can be named is less, where a version has been stopped since.
             if held is not None and (held.weights, held.shadows) != (expected.weights, expected.shadows):
-                return f"Traefik ({pod.name}) holds {_told(held)}, not {describe(route.split)}"
+                return f"Traefik ({pod.name}) holds {told(held.weights, held.shadows)}, not {describe(route.split)}"
         return None
 
     def _live(self, model: str) -> Object | None:
@@ -141,7 +139,7 @@ class CustomResourceRouter:
             raise UsageError(f"{model!r} is not the name of a model: it is in snake_case")
         if _TAKEN.fullmatch(model):
             raise UsageError(f"{model!r} can't be routed in a cluster: names with that end are the router's; rename it")
-        return self._kubernetes.get(TRAEFIK, self._namespace, _SERVICES, traefik_objects.kebab(model))
+        return self._kubernetes.get(TRAEFIK, self._namespace, _SERVICES, kebab(model))
 
     def _route(self, live: Object, model: str) -> Route:
         where = f"TraefikService {live['metadata']['name']} in {self._namespace}"
@@ -152,12 +150,7 @@ class CustomResourceRouter:
 
     def _versions(self, model: str, split: Split) -> Sequence[int]:
         versions = sorted(endpoint.version for endpoint in self._running(model))
-        for version in (*split.weights, *([split.shadow] if split.shadow is not None else [])):
-            if version not in versions:
-                running = ", ".join(f"v{known}" for known in versions) or "none"
-                raise Unavailable(
-                    f"v{version} of {model} does not run (running: {running}), nothing was changed: start it first"
-                )
+        require_running(model, split, versions)
         return versions
 
     def _put_shared_right(self) -> None:
@@ -205,11 +198,11 @@ class CustomResourceRouter:
         for pod in self._pods():
             while (held := self._held(pod, route.model)) != wanted:
                 if time.monotonic() >= deadline:
-                    now = (
-                        _told(held) if held else f"nothing, its API does not answer on port {_API_PORT} of its loopback"
-                    )
+                    silent = f"nothing, its API does not answer on port {_API_PORT} of its loopback"
+                    now = told(held.weights, held.shadows) if held else silent
+                    what = told(wanted.weights, wanted.shadows)
                     raise Unavailable(
-                        f"Traefik ({pod.name}) does not hold {_told(wanted)} of {route.model} within "
+                        f"Traefik ({pod.name}) does not hold {what} of {route.model} within "
                         f"{self._timeout_s:g} s but {now}; does it watch the namespace {self._namespace}, with "
                         "allowEmptyServices? Its log says more"
                     )
@@ -223,8 +216,3 @@ def _annotated_versions(live: Object) -> Sequence[int]:
 
 def _version(live: Object) -> str:
     return str(live["metadata"]["resourceVersion"])
-
-
-def _told(held: Held) -> str:
-    copies = [f"v{version} shadows {pct} %" for version, pct in held.shadows.items()]
-    return ", ".join([told_weights(held.weights) or "no route", *copies])

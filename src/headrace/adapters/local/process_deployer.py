@@ -12,7 +12,7 @@ from headrace.adapters.feast_store import online_store_url
 from headrace.adapters.local import locks, loopback, ports
 from headrace.adapters.local.processes import Processes, ProcessState
 from headrace.adapters.local.programs import Program
-from headrace.domain.lineage import ModelVersion, release_name
+from headrace.domain.lineage import ModelVersion, kebab, release_name
 from headrace.errors import Unavailable
 from headrace.ports import Endpoint
 from headrace.settings import HOST, Settings
@@ -93,7 +93,7 @@ class ProcessDeployer:
 
     def running(self, model: str) -> Sequence[Endpoint]:
         """Every declared version of a model, oldest first, and whether it says that it is ready."""
-        pattern = re.compile(re.escape(model.replace("_", "-")) + r"-v(\d+)")
+        pattern = re.compile(re.escape(kebab(model)) + r"-v(\d+)")
         found = []
         for program in self._processes.declared():
             match = pattern.fullmatch(program.name)

@@ -15,8 +15,6 @@ from headrace.domain.evidence import Counts
 from headrace.ports import Deployer, Recent
 
 _TIMEOUT_S = 1.0
-# From this status on the request is at fault, says the service.
-_REFUSED = 400
 
 T = TypeVar("T")
 
@@ -104,4 +102,4 @@ def _is_error(sample: Sample) -> bool:
 
 
 def _is_refusal(sample: Sample) -> bool:
-    return _REFUSED <= int(sample.labels[telemetry.STATUS]) < telemetry.ERROR_STATUS
+    return telemetry.REFUSED_STATUS <= int(sample.labels[telemetry.STATUS]) < telemetry.ERROR_STATUS

@@ -10,7 +10,7 @@ from headrace.adapters.local import locks, loopback, traefik, traefik_route
 from headrace.adapters.local.processes import Processes
 from headrace.adapters.local.programs import write_private
 from headrace.adapters.local.traefik_route import Held
-from headrace.adapters.traefik_rules import shadows
+from headrace.adapters.traefik_rules import require_running, shadows, told, unwritten_since
 from headrace.domain.rollout import RolloutState
 from headrace.domain.split import Split, describe, told_weights
 from headrace.errors import Conflict, Unavailable, UsageError
@@ -62,11 +62,7 @@ class TraefikRouter:
         """
         with locks.held(self._lock(model), _LOCK_S):
             before = self.read(model)
-            generation = before.generation if before else 0
-            if generation != seen:
-                raise Conflict(
-                    f"the route of {model} is at generation {generation}, not {seen}: somebody wrote since; read again"
-                )
+            generation = unwritten_since(model, before, seen)
             urls = self._addresses(model, split)
             self._wait_until_it_answers(model)
             route = Route(model, split, generation + 1, note, rollout)
@@ -113,7 +109,7 @@ class TraefikRouter:
             return f"{self._path(model)} says {told_weights(in_file)}, but {recorded} was recorded"
         held = self._held(model)
         if held is not None and (held.weights, held.shadows) != (route.split.weights, shadows(route.split)):
-            return f"Traefik holds {_told(held)}, not {recorded}"
+            return f"Traefik holds {told(held.weights, held.shadows)}, not {recorded}"
         if traefik_route.altered(self._path(model), self._copy(model)):
             return f"{self._path(model)} was changed by hand: below its record it is not what was written"
         return None
@@ -131,12 +127,7 @@ class TraefikRouter:
 
     def _addresses(self, model: str, split: Split) -> Mapping[int, str]:
         urls = self._urls(model)
-        for version in (*split.weights, *shadows(split)):
-            if version not in urls:
-                running = ", ".join(f"v{known}" for known in sorted(urls)) or "none"
-                raise Unavailable(
-                    f"v{version} of {model} does not run (running: {running}), nothing was changed: start it first"
-                )
+        require_running(model, split, urls)
         return urls
 
     def _held(self, model: str) -> Held | None:
@@ -162,9 +153,10 @@ class TraefikRouter:
         deadline = time.monotonic() + self._timeout_s
         while (held := self._held(model)) != wanted:
             if time.monotonic() >= deadline:
-                now = _told(held) if held else "nothing, it does not answer"
+                now = told(held.weights, held.shadows) if held else "nothing, it does not answer"
+                what = told(wanted.weights, wanted.shadows)
                 raise Unavailable(
-                    f"Traefik does not hold {_told(wanted)} of {model} within {self._timeout_s:g} s but "
+                    f"Traefik does not hold {what} of {model} within {self._timeout_s:g} s but "
                     f"{now}: {traefik.last_words(self._processes)}{self._obstacles()}"
                 )
             time.sleep(_POLL_S)
@@ -173,8 +165,3 @@ class TraefikRouter:
         """Traefik takes over all files or none: another model's broken file stops this one's."""
         broken = [str(path) for path in self._folder.glob("*.yml") if not traefik_route.parses(path)]
         return f"; broken files stop it from reading any: {', '.join(sorted(broken))}" if broken else ""
-
-
-def _told(held: Held) -> str:
-    copies = [f"v{version} shadows {pct} %" for version, pct in held.shadows.items()]
-    return ", ".join([told_weights(held.weights) or "no route", *copies])
