@@ -53,6 +53,13 @@ def test_what_may_mend_itself_is_waited_for(reason: str):
     assert told.hopeless(DEPLOYMENT) is None
 
 
+def test_kubelet_that_was_too_slow_is_waited_for_and_said_at_the_deadline():
+    late = "failed to sync secret cache: timed out waiting for the condition"
+    told, _ = diagnosis(pod(containerStatuses=[waiting("CreateContainerConfigError", late)]))
+    assert told.hopeless(DEPLOYMENT) is None
+    assert late in told.last_words()
+
+
 def test_init_container_that_refuses_is_told_with_the_words_of_its_log():
     told, kubernetes = diagnosis(
         pod(initContainerStatuses=[ended(6, "fetch")], containerStatuses=[waiting("PodInitializing")])

@@ -14,6 +14,8 @@ _HOPELESS = {
     "CreateContainerError": "its container can't be made",
     "RunContainerError": "its container can't be started",
 }
+# What the kubelet says when it was too slow itself, for instance to read a Secret: it tries again.
+_LATE = "timed out waiting for the condition"
 _LOG_LINES = 20
 
 
@@ -99,9 +101,9 @@ def _containers(pod: Object) -> Iterator[Object]:
 def _stopped(container: Object) -> str | None:
     """How a container failed; None when it did not."""
     state = container.get("state", {})
-    waiting = state.get("waiting", {}).get("reason", "")
-    if waiting in _HOPELESS:
-        return _HOPELESS[waiting]
+    waiting = state.get("waiting", {})
+    if waiting.get("reason") in _HOPELESS and _LATE not in waiting.get("message", ""):
+        return _HOPELESS[waiting["reason"]]
     ended = _ended(container)
     if ended and (ended.get("exitCode") != 0 or container.get("restartCount", 0)):
         return "stopped while it started"
